@@ -1,0 +1,1 @@
+"""Measuring runs on judged queries. Imports no serving and no ingest code: it is handed retrievers."""

@@ -1,0 +1,1 @@
+"""Loading a catalog into OpenSearch: read, check, embed, write; nothing lost silently."""

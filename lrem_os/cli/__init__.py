@@ -1,0 +1,61 @@
+"""The command line. A command's module is imported when the command runs, so ``--help`` stays fast."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from lrem_os import __version__
+
+_COMMANDS = {  # name → (module:attribute, one line for --help, so that --help imports nothing)
+    "init": ("lrem_os.cli.config:init", "Write a commented configuration file."),
+    "config": ("lrem_os.cli.config:config", "Show or check the configuration."),
+    "node": ("lrem_os.cli.node:node", "Run a local OpenSearch node, without Docker."),
+    "model": ("lrem_os.cli.model:model", "Fetch and inspect embedding models."),
+    "ingest": ("lrem_os.cli.ingest:ingest", "Write a catalog with vectors into OpenSearch."),
+    "index": ("lrem_os.cli.index:index", "List, restore and drop indices."),
+    "search": ("lrem_os.cli.search:search", "Search: text, vector or hybrid."),
+    "eval": ("lrem_os.cli.evaluate:evaluate", "Measure runs on judged queries."),
+    "doctor": ("lrem_os.cli.doctor:doctor", "Check the whole set-up and say what to do."),
+    "demo": ("lrem_os.cli.demo:demo", "Node, catalog, search and evaluation in one go."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands by name and loads one only to run it or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name][0].split(":")
+        command = getattr(import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{attribute} is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="lrem-os")
+def cli() -> None:
+    """Hybrid search with reasoning for OpenSearch: load a catalog, search it, measure it.
+
+    \b
+    lrem-os demo                       everything on a sample catalog, on a local node
+    lrem-os ingest catalog.jsonl       your own catalog
+    lrem-os search "red handbag"       ask it something
+    """
+
+
+def main() -> None:
+    """Run the command line: an error of ours becomes a sentence and an exit code, never a traceback."""
+    from lrem_os.cli.options import run
+
+    run(cli)

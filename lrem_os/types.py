@@ -1,0 +1,132 @@
+"""The values that travel between the parts, and the protocols that the parts meet at.
+
+Everything here is frozen and holds no connection, no model and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+"""Embeddings, one row a text, shape (B, D), float32, L2-normalised."""
+
+Mode = Literal["bm25", "vector", "hybrid"]
+"""How a query is answered: text leg, vector leg, or both fused."""
+
+MODES: tuple[Mode, ...] = ("bm25", "vector", "hybrid")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query as it stands in a query log.
+
+    Args:
+        query_id: Its id in the qrels.
+        text: What the shopper typed.
+        type: Its kind (``easy``, ``qa``, ``negative``, …), for slices; empty when unknown.
+    """
+
+    query_id: str
+    text: str
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One product, checked and ready to be embedded and indexed.
+
+    Args:
+        doc_id: Its id in the catalog and the ``_id`` in the index.
+        text: What the embedding model reads.
+        source: The body to index, without vector and hash.
+        content_hash: Hash of ``text`` and ``source``: equal means nothing changed.
+        path: The file it came from.
+        line: Its line or row there, from 1.
+    """
+
+    doc_id: str
+    text: str
+    source: Mapping[str, Any]
+    content_hash: str
+    path: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class LegScore:
+    """Where one leg of a hybrid query placed a document.
+
+    Args:
+        rank: From 1.
+        score: The leg's own score, before fusion.
+    """
+
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One found product.
+
+    Args:
+        doc_id: Its id.
+        score: Final score; higher is better.
+        source: The stored fields that were asked for.
+        legs: Per leg (``bm25``, ``vector``) its rank and score; filled only when an explanation was asked for.
+    """
+
+    doc_id: str
+    score: float
+    source: Mapping[str, Any] = field(default_factory=dict)
+    legs: Mapping[str, LegScore] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The answer to one query: hits by score descending, equal scores by id ascending.
+
+    Args:
+        hits: Best first.
+        total: Number of matching documents as OpenSearch counts them.
+        took_ms: Time OpenSearch says it took.
+    """
+
+    hits: tuple[Hit, ...]
+    total: int = 0
+    took_ms: float = 0.0
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors. Item side and query side may differ (prefixes), so there is a method for each."""
+
+    @property
+    def dimension(self) -> int:
+        """Length D of a vector."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What makes two vectors comparable: model, revision, pooling, dimension, prompt version, token limits."""
+        ...
+
+    def embed_items(self, texts: Sequence[str]) -> Vectors:
+        """Return (B, D) unit vectors of catalog items, in the order given. Raises ``ModelError``."""
+        ...
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return (B, D) unit vectors of queries, in the order given. Raises ``ModelError``."""
+        ...
+
+
+class Retriever(Protocol):
+    """Answers queries. What is evaluated is what is served: both go through this."""
+
+    def retrieve(self, queries: Sequence[Query], *, top_k: int) -> list[Ranking]:
+        """Return one ranking a query, in the order given, each at most ``top_k`` long. Raises ``SearchError``."""
+        ...

@@ -1,0 +1,1 @@
+"""Answering a query: embed it, ask OpenSearch, return a ranking."""
