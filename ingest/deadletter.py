@@ -1,0 +1,71 @@
+"""The dead-letter file: one JSON object for every row that was not indexed, with where it stood and why."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from lrem_os.errors import DatasetError
+
+
+class DeadLetters:
+    """Appends to a JSONL file, created with the first entry; safe from several threads.
+
+    Args:
+        path: The file; it must not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self._file: IO[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def add(
+        self,
+        *,
+        path: str,
+        line: int,
+        doc_id: str | None,
+        code: str,
+        reason: str,
+        row: Mapping[str, Any] | str | None = None,
+    ) -> None:
+        """Write one entry through to the file.
+
+        Args:
+            path: Input file.
+            line: Line in it, from 1.
+            doc_id: The product's id, if it could be read.
+            code: ``bad_row``, ``duplicate_id``, ``model`` or ``refused``.
+            reason: Why, in a sentence.
+            row: The row as it was read, so that it can be mended and ingested again.
+        """
+        entry = {"path": path, "line": line, "id": doc_id, "code": code, "reason": reason, "row": row}
+        data = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE, default=str)
+        with self._lock:
+            if self._file is None:
+                self._file = self._create()
+            self._file.write(data)
+            self._file.flush()
+            self.count += 1
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+
+    def _create(self) -> IO[bytes]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self.path.open("xb")
+        except OSError as exc:
+            raise DatasetError(
+                f"the dead-letter file cannot be written: {exc.strerror or exc}",
+                path=self.path,
+                hint="name another with --dead-letters",
+            ) from exc

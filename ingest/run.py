@@ -1,0 +1,245 @@
+"""One ingest from files to a published index: opens the index, runs the pipeline, restores the settings, accounts."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from opensearchpy import OpenSearch
+
+from lrem_os.config import Settings
+from lrem_os.errors import DatasetError, InputError, SearchError
+from lrem_os.ingest.deadletter import DeadLetters
+from lrem_os.ingest.manifest import Manifest, Scan
+from lrem_os.ingest.pipeline import Pipeline
+from lrem_os.ingest.report import IngestReport, Note, Tally
+from lrem_os.ingest.sources import Source, expand_sources
+from lrem_os.ingest.throttle import patiently
+from lrem_os.search import index as indices
+from lrem_os.search.bulk import BulkItem, Outcome, delete_ids, find_hashes, list_ids, send_bulk, sort_outcome
+from lrem_os.search.mappings import build_index_body, build_mapping
+from lrem_os.types import Embedder
+
+Progress = Callable[[Tally], None]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """What the user asked for beside the files.
+
+    Args:
+        recreate: Build a new version of the index and switch the alias to it at the end.
+        sync: Afterwards delete documents that the input does not have.
+        dry_run: Check the input; touch nothing.
+        file_format: Overrides what the file names say.
+        dead_letters: File for rows that cannot be indexed; none: a new one in the working directory.
+    """
+
+    recreate: bool = False
+    sync: bool = False
+    dry_run: bool = False
+    file_format: str | None = None
+    dead_letters: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    name: str
+    is_building: bool
+    has_documents: bool
+
+
+class _OpenSearchPort:
+    """The index as the pipeline sees it: one that waits for a cluster that is away."""
+
+    def __init__(self, client: OpenSearch, name: str, max_wait_s: float, on_wait: Callable[[float, str], None]) -> None:
+        self._client, self._name, self._max_wait_s, self._on_wait = client, name, max_wait_s, on_wait
+
+    def find_hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        return patiently(
+            lambda: find_hashes(self._client, self._name, ids),
+            max_wait_s=self._max_wait_s,
+            on_wait=self._on_wait,
+            sleep=time.sleep,
+        )
+
+    def send(self, batch: Sequence[BulkItem]) -> Outcome:
+        return sort_outcome(batch, send_bulk(self._client, self._name, batch))
+
+
+def ingest(
+    client: OpenSearch | None,
+    settings: Settings,
+    embedder: Embedder | None,
+    patterns: Sequence[str],
+    options: IngestOptions,
+    *,
+    on_progress: Progress = lambda _tally: None,
+) -> IngestReport:
+    """Load catalogs into the index; return the account. Only a dry run goes without client and embedder.
+
+    Raises:
+        InputError: The files as a whole cannot be used, or a sync would not be safe.
+        IndexMismatch: The index was built by another model or mapping.
+        SearchError: OpenSearch refuses, or stays away for longer than ``ingest.max_wait_s``.
+    """
+    tally = Tally()
+    letters = DeadLetters(options.dead_letters or _default_letters(settings.index.name))
+    with (
+        tempfile.TemporaryDirectory(prefix="lrem-os-spool-") as spool,
+        contextlib.closing(letters),
+    ):
+        sources = expand_sources(patterns, file_format=options.file_format, spool=Path(spool))
+        with Manifest(sources, settings.catalog) as manifest:
+            scan = manifest.build()
+            _check_input(sources, scan, options, tally)
+            tally.total = scan.num_rows
+            run = _Run(settings, options, sources, manifest, tally, letters, on_progress)
+            if client is None or embedder is None or options.dry_run:
+                return run.dry()
+            return run.real(client, embedder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    settings: Settings
+    options: IngestOptions
+    sources: Sequence[Source]
+    manifest: Manifest
+    tally: Tally
+    letters: DeadLetters
+    on_progress: Progress
+
+    def dry(self) -> IngestReport:
+        pipeline = Pipeline(
+            self.settings.catalog,
+            self.settings.ingest,
+            self.settings.index.vector_field,
+            embedder=None,
+            index=None,
+            tally=self.tally,
+            dead_letters=self.letters,
+            lookup=False,
+            on_progress=self.on_progress,
+        )
+        pipeline.run(self.sources, self.manifest)
+        return self._report(index="", deleted=0, published=False, previous=None)
+
+    def real(self, client: OpenSearch, embedder: Embedder) -> IngestReport:
+        target = open_target(client, self.settings, embedder, recreate=self.options.recreate)
+        with _loading(client, target.name, self.settings.ingest.max_wait_s, self._on_wait):
+            pipeline = Pipeline(
+                self.settings.catalog,
+                self.settings.ingest,
+                self.settings.index.vector_field,
+                embedder=embedder,
+                index=_OpenSearchPort(client, target.name, self.settings.ingest.max_wait_s, self._on_wait),
+                tally=self.tally,
+                dead_letters=self.letters,
+                lookup=target.has_documents,
+                on_progress=self.on_progress,
+            )
+            pipeline.run(self.sources, self.manifest)
+        deleted = self._sync(client, target.name) if self.options.sync else 0
+        published, previous = not target.is_building, None
+        if target.is_building and self._may_publish():
+            previous = indices.publish(client, self.settings.index.name, target.name)
+            published = True
+        return self._report(index=target.name, deleted=deleted, published=published, previous=previous)
+
+    def _may_publish(self) -> bool:
+        return self.tally.failed <= self.settings.ingest.max_failed_share * self.tally.read
+
+    def _sync(self, client: OpenSearch, name: str) -> int:
+        deleted = 0
+        for ids in list_ids(client, name):
+            absent = self.manifest.absent(ids)
+            deleted += delete_ids(client, name, absent) if absent else 0
+        if deleted:
+            indices.refresh(client, name)
+        return deleted
+
+    def _on_wait(self, seconds: float, why: str) -> None:
+        self.tally.waiting = f"{why}; trying again in {seconds:.1f} s"
+        self.on_progress(self.tally)
+
+    def _report(self, *, index: str, deleted: int, published: bool, previous: str | None) -> IngestReport:
+        return self.tally.report(
+            alias=self.settings.index.name,
+            index=index,
+            deleted=deleted,
+            dead_letters=str(self.letters.path) if self.letters.count else None,
+            published=published,
+            previous=previous,
+            dry_run=not index,
+        )
+
+
+def open_target(client: OpenSearch, settings: Settings, embedder: Embedder, *, recreate: bool) -> _Target:
+    """Return the index to write, created if need be; refuse one built by another model or mapping.
+
+    A rebuild that was interrupted is taken up again when it was for the same model and mapping.
+    """
+    alias = settings.index.name
+    identity = indices.index_identity(embedder.identity, settings.catalog.embed)
+    mapping = build_mapping(settings.catalog, settings.index, embedder.dimension)
+    current = indices.find_index(client, alias)
+    if current is not None and not recreate:
+        indices.check_fingerprint(current, identity)
+        indices.check_mapping(current, mapping)
+        return _existing(client, current)
+    if current is not None:
+        for version in reversed(indices.list_versions(client, alias)):
+            if version.is_building and _fits(version, identity, mapping):
+                return _existing(client, version)
+    meta = indices.build_meta(identity, mapping, building=current is not None)
+    name = indices.next_name(client, alias)
+    body = build_index_body(settings.catalog, settings.index, embedder.dimension, meta)
+    indices.create_index(client, name, body, alias=None if current is not None else alias)
+    return _Target(name, is_building=current is not None, has_documents=False)
+
+
+def _existing(client: OpenSearch, state: indices.IndexState) -> _Target:
+    indices.refresh(client, state.name)  # a killed run's writes become visible to the look-up
+    return _Target(state.name, state.is_building, indices.count_documents(client, state.name) > 0)
+
+
+def _fits(state: indices.IndexState, identity: dict[str, object], mapping: dict[str, object]) -> bool:
+    return state.meta.get("fingerprint") == indices.fingerprint(identity) and state.meta.get(
+        "mapping_hash"
+    ) == indices.mapping_hash(mapping)
+
+
+@contextlib.contextmanager
+def _loading(client: OpenSearch, name: str, max_wait_s: float, on_wait: Callable[[float, str], None]) -> Iterator[None]:
+    """Bulk-load settings inside, the old ones afterwards, also after an error."""
+    indices.begin_load(client, name)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(SearchError):  # the first error matters; the next run restores
+            indices.end_load(client, name)
+        raise
+    patiently(lambda: indices.end_load(client, name), max_wait_s=max_wait_s, on_wait=on_wait, sleep=time.sleep)
+
+
+def _check_input(sources: Sequence[Source], scan: Scan, options: IngestOptions, tally: Tally) -> None:
+    for source, num_rows in zip(sources, scan.rows_per_source, strict=True):
+        if num_rows == 0:
+            tally.note(Note(source.label, 0, "", "holds no rows"))
+    if scan.num_rows == 0:
+        raise DatasetError("the input holds no rows", path=", ".join(source.label for source in sources))
+    if options.sync and scan.num_without_id:
+        raise InputError(
+            f"--sync would delete products whose rows cannot be read: {scan.num_without_id} rows have no usable id",
+            hint="run without --sync, mend the rows in the dead-letter file, and sync then",
+        )
+
+
+def _default_letters(alias: str) -> Path:
+    return Path(f"{alias}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.dead.jsonl")

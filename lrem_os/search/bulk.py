@@ -1,0 +1,133 @@
+"""The bulk side of the dialect: request bodies as bytes, answers sorted by item, hashes looked up, ids listed.
+
+orjson writes a float32 row as the shortest decimal that reads back to the same float32, so nothing is lost on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from opensearchpy import OpenSearch
+
+from lrem_os.search.client import describe_error, translate_errors
+from lrem_os.search.fields import HASH_FIELD
+from lrem_os.types import Document
+
+
+@dataclass(frozen=True, slots=True)
+class BulkItem:
+    """A document on its way: what to report about it, and its two lines of a bulk body."""
+
+    document: Document
+    payload: bytes
+
+
+def bulk_item(document: Document, vector: npt.NDArray[np.float32], vector_field: str) -> BulkItem:
+    """Return the two lines that index a document under its own id.
+
+    Args:
+        document: The product.
+        vector: Its embedding, shape (D,), float32, C-contiguous.
+        vector_field: Where it goes.
+    """
+    action = orjson.dumps({"index": {"_id": document.doc_id}})
+    body = {**document.source, vector_field: vector, HASH_FIELD: document.content_hash}
+    return BulkItem(document, b"%b\n%b\n" % (action, orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)))
+
+
+def bulk_batches(items: Iterable[BulkItem], *, max_docs: int, max_bytes: int) -> Iterator[list[BulkItem]]:
+    """Yield batches within both limits, in order; a document larger than ``max_bytes`` goes alone."""
+    batch: list[BulkItem] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) >= max_docs or size + len(item.payload) > max_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += len(item.payload)
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a bulk request ended for its items.
+
+    Args:
+        done: Indexed.
+        again: Turned away for now (429, 503): to be sent again.
+        refused: Refused for good, with the reason.
+    """
+
+    done: list[BulkItem]
+    again: list[BulkItem]
+    refused: list[tuple[BulkItem, str]]
+
+
+def sort_outcome(batch: Sequence[BulkItem], answer: dict[str, Any]) -> Outcome:
+    """Match the items of a bulk answer with what was sent; a bulk answer is in the order of its request.
+
+    Args:
+        batch: What was sent.
+        answer: The response body.
+    """
+    if not answer.get("errors"):
+        return Outcome(list(batch), [], [])
+    outcome = Outcome([], [], [])
+    for item, result in zip(batch, answer["items"], strict=True):
+        state = result["index"]
+        if state["status"] < 300:
+            outcome.done.append(item)
+        elif state["status"] in (429, 502, 503, 504):
+            outcome.again.append(item)
+        else:
+            outcome.refused.append((item, describe_error(state.get("error", {}))))
+    return outcome
+
+
+def send_bulk(client: OpenSearch, index: str, batch: Sequence[BulkItem]) -> dict[str, Any]:
+    """Send one bulk request; return the answer, cut down to what ``sort_outcome`` reads. Raises ``SearchError``."""
+    body = b"".join([item.payload for item in batch])
+    params = {"filter_path": "errors,items.*.status,items.*.error"}
+    with translate_errors():
+        answer: dict[str, Any] = client.bulk(body=body, index=index, params=params)
+    return answer
+
+
+def find_hashes(client: OpenSearch, index: str, ids: Sequence[str]) -> dict[str, str]:
+    """Return the content hashes that the index holds for these ids; ids it lacks are left out.
+
+    Not realtime: what an earlier run wrote is visible after a refresh, which the caller makes once.
+    """
+    params = {"stored_fields": HASH_FIELD, "realtime": "false", "_source": "false"}
+    with translate_errors():
+        answer = client.mget(body={"ids": list(ids)}, index=index, params=params)
+    return {doc["_id"]: doc["fields"][HASH_FIELD][0] for doc in answer["docs"] if doc.get("found") and "fields" in doc}
+
+
+def list_ids(client: OpenSearch, index: str, *, page: int = 5000) -> Iterator[list[str]]:
+    """Yield the ids of all searchable documents, by pages, from one consistent view (a scroll)."""
+    body = {"size": page, "_source": False, "sort": ["_doc"], "query": {"match_all": {}}}
+    with translate_errors():
+        answer = client.search(index=index, body=body, params={"scroll": "5m"})
+    try:
+        while answer["hits"]["hits"]:
+            yield [hit["_id"] for hit in answer["hits"]["hits"]]
+            with translate_errors():
+                answer = client.scroll(body={"scroll_id": answer["_scroll_id"], "scroll": "5m"})
+    finally:
+        with translate_errors():
+            client.clear_scroll(body={"scroll_id": [answer["_scroll_id"]]})
+
+
+def delete_ids(client: OpenSearch, index: str, ids: Sequence[str]) -> int:
+    """Delete documents by id; return how many were there."""
+    body = b"".join(orjson.dumps({"delete": {"_id": doc_id}}) + b"\n" for doc_id in ids)
+    with translate_errors():
+        answer = client.bulk(body=body, index=index, params={"filter_path": "items.*.status"})
+    return sum(item["delete"]["status"] == 200 for item in answer["items"])

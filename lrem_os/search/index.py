@@ -1,0 +1,252 @@
+"""The index behind the alias: create, verify, load, publish, drop.
+
+``products`` is an alias; the index behind it is ``products-v1``, ``-v2``, …. Each carries under ``_meta.lrem`` what it
+was built with (``identity`` and its ``fingerprint``), whether it is still being built, and, while a bulk load runs,
+the settings to restore: so a later command can finish what a killed one left behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from opensearchpy import OpenSearch
+
+from lrem_os.errors import IndexMismatch, IndexMissing, RequestRejected
+from lrem_os.search.client import translate_errors
+from lrem_os.text import TEMPLATE_VERSION
+
+_LOADING = {"refresh_interval": "-1", "number_of_replicas": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """One index as the cluster has it.
+
+    Args:
+        name: The index itself, never an alias.
+        aliases: The names that point to it.
+        meta: ``_meta.lrem``; empty when lrem-os did not make it.
+        num_shards: Primary shards.
+    """
+
+    name: str
+    aliases: frozenset[str]
+    meta: Mapping[str, Any]
+    num_shards: int
+
+    @property
+    def is_building(self) -> bool:
+        """Whether a rebuild has not been published yet."""
+        return self.meta.get("state") == "building"
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether bulk-load settings are in force: a load runs, or one was killed."""
+        return "restore" in self.meta
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Return the hash of what makes vectors of an index comparable with a query's, 16 hex digits."""
+    return hashlib.sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def index_identity(embedder_identity: Mapping[str, Any], embedded_fields: Sequence[str]) -> dict[str, Any]:
+    """Return what decides the vectors of an index: the model's identity, the fields and how they become text."""
+    return {**embedder_identity, "embedded_fields": list(embedded_fields), "text_template": TEMPLATE_VERSION}
+
+
+def mapping_hash(mapping: Mapping[str, Any]) -> str:
+    """Return the hash of a mapping, 16 hex digits."""
+    return hashlib.sha256(orjson.dumps(mapping, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def build_meta(identity: Mapping[str, Any], mapping: Mapping[str, Any], *, building: bool) -> dict[str, Any]:
+    """Return the value of ``_meta.lrem`` for a new index."""
+    meta = {
+        "format": 1,
+        "identity": dict(identity),
+        "fingerprint": fingerprint(identity),
+        "mapping_hash": mapping_hash(mapping),
+    }
+    return meta | {"state": "building"} if building else meta
+
+
+def find_index(client: OpenSearch, name: str) -> IndexState | None:
+    """Return the index behind an alias or with this name; ``None`` when there is none.
+
+    Raises:
+        IndexMismatch: The alias points to several indices.
+    """
+    states = _get(client, name)
+    if len(states) > 1:
+        names = ", ".join(state.name for state in states)
+        raise IndexMismatch(
+            f"alias {name!r} points to several indices ({names})", hint="leave one of them in the alias"
+        )
+    return states[0] if states else None
+
+
+def require_index(client: OpenSearch, name: str) -> IndexState:
+    """Return the index behind an alias. Raises ``IndexMissing`` when there is none."""
+    state = find_index(client, name)
+    if state is None:
+        raise IndexMissing(f"there is no index {name!r}", hint="ingest a catalog first: `lrem-os ingest catalog.jsonl`")
+    return state
+
+
+def list_versions(client: OpenSearch, name: str) -> list[IndexState]:
+    """Return all versions of an index, oldest first."""
+    states = [state for state in _get(client, f"{name}-v*") if _version(name, state.name) is not None]
+    return sorted(states, key=lambda state: _version(name, state.name) or 0)
+
+
+def next_name(client: OpenSearch, name: str) -> str:
+    """Return the name of the next version: one above the highest that exists."""
+    versions = list_versions(client, name)
+    return f"{name}-v{(_version(name, versions[-1].name) or 0) + 1 if versions else 1}"
+
+
+def create_index(client: OpenSearch, name: str, body: Mapping[str, Any], *, alias: str | None = None) -> None:
+    """Create an index, with its alias in the same request when one is given."""
+    full = dict(body) | ({"aliases": {alias: {}}} if alias else {})
+    with translate_errors():
+        client.indices.create(index=name, body=full)
+
+
+def check_fingerprint(state: IndexState, identity: Mapping[str, Any]) -> None:
+    """Raise ``IndexMismatch`` unless the index was built with the same model, prompts and embedded fields."""
+    if not state.meta:
+        raise IndexMismatch(
+            f"index {state.name!r} was not made by lrem-os: nothing says which model its vectors are from",
+            hint="choose another index.name, or rebuild it with `lrem-os ingest --recreate`",
+        )
+    if state.meta.get("fingerprint") == fingerprint(identity):
+        return
+    stored = state.meta.get("identity", {})
+    changed = [
+        f"{key}: {_show(stored.get(key))} in the index, {_show(identity.get(key))} now"
+        for key in sorted(stored.keys() | identity.keys())
+        if orjson.dumps(stored.get(key)) != orjson.dumps(identity.get(key))
+    ]
+    raise IndexMismatch(
+        f"index {state.name!r} holds vectors of another model or text ({'; '.join(changed) or 'unknown difference'})",
+        hint="go back to the model it was built with, or re-embed the catalog: `lrem-os ingest --recreate FILES`",
+    )
+
+
+def check_mapping(state: IndexState, mapping: Mapping[str, Any]) -> None:
+    """Raise ``IndexMismatch`` unless the index has this mapping."""
+    if state.meta.get("mapping_hash") != mapping_hash(mapping):
+        raise IndexMismatch(
+            f"the mapping of index {state.name!r} differs from the configuration (sections catalog and index)",
+            hint="undo the change of the configuration, or rebuild: `lrem-os ingest --recreate FILES`",
+        )
+
+
+def begin_load(client: OpenSearch, name: str) -> None:
+    """Switch to bulk-load settings (no refresh, no replicas), after writing down what to restore.
+
+    The note is written first: whatever moment the process dies at, the next ``end_load`` finds it.
+    """
+    state = require_index(client, name)
+    with translate_errors():
+        if not state.is_loading:
+            settings = client.indices.get_settings(index=name)[state.name]["settings"]["index"]
+            restore = {
+                "refresh_interval": settings.get("refresh_interval"),  # None: the server's default
+                "number_of_replicas": int(settings.get("number_of_replicas", 0)),
+            }
+            _put_meta(client, name, dict(state.meta) | {"restore": restore})
+        client.indices.put_settings(index=name, body={"index": _LOADING})
+
+
+def end_load(client: OpenSearch, name: str) -> None:
+    """Restore the settings from before the load and make everything searchable. Harmless when none was running.
+
+    Raises:
+        IndexMissing: The index was deleted while it was being loaded.
+    """
+    state = require_index(client, name)
+    if not state.meta:
+        raise IndexMissing(
+            f"index {name!r} was deleted while it was being loaded, and OpenSearch made a bare one in its place",
+            hint=f"delete the index {name!r} and ingest again",
+        )
+    if state.is_loading:
+        with translate_errors():
+            client.indices.put_settings(index=name, body={"index": state.meta["restore"]})
+            _put_meta(client, name, {key: value for key, value in state.meta.items() if key != "restore"})
+    refresh(client, name)
+
+
+def refresh(client: OpenSearch, name: str) -> None:
+    """Make everything written so far searchable."""
+    with translate_errors():
+        client.indices.refresh(index=name, params={"request_timeout": 300})
+
+
+def publish(client: OpenSearch, alias: str, name: str) -> str | None:
+    """Point the alias to an index, atomically; return the index it pointed to before. The old one is kept."""
+    new, old = require_index(client, name), find_index(client, alias)
+    if old is not None and old.name == alias:
+        raise RequestRejected(
+            f"{alias!r} is an index, not an alias, so it cannot be switched",
+            hint="set index.name to a name that no index has",
+        )
+    actions: list[dict[str, Any]] = [{"add": {"index": name, "alias": alias}}]
+    if old is not None and old.name != name:
+        actions.append({"remove": {"index": old.name, "alias": alias}})
+    with translate_errors():
+        _put_meta(client, name, {key: value for key, value in new.meta.items() if key != "state"})
+        client.indices.update_aliases(body={"actions": actions})
+    return old.name if old is not None and old.name != name else None
+
+
+def drop_index(client: OpenSearch, name: str) -> None:
+    """Delete one version. Raises ``RequestRejected`` while an alias points to it."""
+    state = require_index(client, name)
+    if state.aliases:
+        raise RequestRejected(
+            f"index {name!r} is in use by alias {', '.join(sorted(state.aliases))}",
+            hint="publish another version first: `lrem-os ingest --recreate FILES`",
+        )
+    with translate_errors():
+        client.indices.delete(index=state.name)
+
+
+def count_documents(client: OpenSearch, name: str) -> int:
+    """Return the number of searchable documents."""
+    with translate_errors():
+        return int(client.count(index=name)["count"])
+
+
+def _get(client: OpenSearch, pattern: str) -> list[IndexState]:
+    with translate_errors():
+        answer = client.indices.get(index=pattern, params={"ignore_unavailable": "true"})
+    return [
+        IndexState(
+            name=name,
+            aliases=frozenset(body.get("aliases", {})),
+            meta=body.get("mappings", {}).get("_meta", {}).get("lrem", {}),
+            num_shards=int(body["settings"]["index"].get("number_of_shards", 1)),
+        )
+        for name, body in answer.items()
+    ]
+
+
+def _put_meta(client: OpenSearch, name: str, meta: Mapping[str, Any]) -> None:
+    client.indices.put_mapping(index=name, body={"_meta": {"lrem": dict(meta)}})
+
+
+def _version(alias: str, name: str) -> int | None:
+    match = re.fullmatch(re.escape(alias) + r"-v([1-9][0-9]*)", name)
+    return int(match[1]) if match else None
+
+
+def _show(value: object) -> str:
+    return "nothing" if value is None else str(value)[:80]

@@ -1,0 +1,52 @@
+"""From a catalog row to the text that is embedded, and to the hash that tells whether it changed. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+TEMPLATE_VERSION = "fields-1"
+"""Version of ``embedded_text``: part of the index fingerprint, raised whenever the text for the same row changes."""
+
+
+def render_value(value: object) -> str:
+    """Return a value as words: lists joined by commas, objects as ``key value`` pairs, underscores as blanks.
+
+    >>> render_value({"product_type": "Notebook", "touchscreen": False, "ports": ["HDMI", "USB"], "weight": 2.0})
+    'product type Notebook, touchscreen no, ports HDMI, USB, weight 2'
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, Mapping):
+        pairs = ((str(key).replace("_", " ").strip(), render_value(item)) for key, item in value.items())
+        return ", ".join(f"{key} {text}" for key, text in pairs if text)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return ", ".join(text for text in map(render_value, value) if text)
+    return str(value).strip()
+
+
+def embedded_text(row: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """Return the text the embedding model reads: one line per field that has something to say, in the order given.
+
+    NUL is left out: tokenizers disagree about it.
+
+    >>> row = {"title": "Red bag", "brand": None, "price": 3, "attributes": {"color": "red"}}
+    >>> embedded_text(row, ("title", "brand", "attributes"))
+    'Red bag\\ncolor red'
+    """
+    lines = (render_value(row.get(field)).replace("\x00", " ") for field in fields)
+    return "\n".join(line for line in lines if line)
+
+
+def content_hash(text: str, source: Mapping[str, Any]) -> str:
+    """Return 32 hex digits that change when the embedded text or the indexed body changes."""
+    digest = hashlib.blake2b(orjson.dumps(source, option=orjson.OPT_SORT_KEYS), digest_size=16)
+    digest.update(b"\x00" + text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
