@@ -6,7 +6,8 @@ Every function takes the whole ``Settings`` and hands each part its section. Not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 
@@ -17,9 +18,14 @@ from lrem_os.ingest.run import IngestOptions
 from lrem_os.ingest.run import ingest as run_ingest
 from lrem_os.model.load import load_embedder
 from lrem_os.node.local import find_node
+from lrem_os.query_plugin.retriever import DirectRetriever, build_retriever
 from lrem_os.search import client as search_client
 from lrem_os.search import index as indices
-from lrem_os.types import Embedder
+from lrem_os.types import MODES, Embedder, Mode, Ranking, Retriever
+
+
+if TYPE_CHECKING:
+    from lrem_os.eval.evaluate import EvalResult
 
 
 def connect(settings: Settings) -> OpenSearch:
@@ -103,3 +109,138 @@ def restore_indices(settings: Settings) -> list[str]:
     for name in left:
         indices.end_load(client, name)
     return left
+
+
+def open_retriever(
+    settings: Settings,
+    mode: Mode | None = None,
+    *,
+    filters: Sequence[str] = (),
+    with_source: bool = True,
+    embedder: Embedder | None = None,
+) -> DirectRetriever:
+    """Return what answers queries on the configured index.
+
+    The model is loaded only where the mode needs one, and only after the index has said that its vectors are from it.
+
+    Args:
+        settings: The configuration.
+        mode: In place of ``search.mode``.
+        filters: Expressions that every hit must match (``brand=Sony``, ``price<50``).
+        with_source: Whether hits bring their stored fields.
+        embedder: Used in place of the configured model.
+
+    Raises:
+        IndexMissing: Nothing has been ingested.
+        IndexMismatch: The index was built by another model.
+    """
+    mode = mode or settings.search.mode
+    client = connect(settings)
+    info = search_client.server_info(client)
+    state = indices.require_index(client, settings.index.name)
+    if mode != "bm25":
+        embedder = embedder or load_embedder(settings.model)
+        indices.check_fingerprint(state, indices.index_identity(embedder.identity, settings.catalog.embed))
+    return build_retriever(
+        client,
+        info,
+        embedder if mode != "bm25" else None,
+        catalog=settings.catalog,
+        index=settings.index,
+        search=settings.search,
+        mode=mode,
+        filters=filters,
+        with_source=with_source,
+    )
+
+
+def search(
+    settings: Settings,
+    text: str,
+    *,
+    filters: Sequence[str] = (),
+    top_k: int = 10,
+    start: int = 0,
+    mode: Mode | None = None,
+    explain: bool = False,
+    embedder: Embedder | None = None,
+) -> Ranking:
+    """Return one page of hits for one query; see ``open_retriever`` for what it raises."""
+    retriever = open_retriever(settings, mode, filters=filters, embedder=embedder)
+    return retriever.search(text, top_k=top_k, start=start, explain=explain)
+
+
+def search_body(
+    settings: Settings,
+    text: str,
+    *,
+    filters: Sequence[str] = (),
+    top_k: int = 10,
+    start: int = 0,
+    mode: Mode | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """Return the index and the body that ``search`` would send."""
+    retriever = open_retriever(settings, mode, filters=filters)
+    return retriever.index, retriever.body(text, top_k=top_k, start=start)
+
+
+def evaluate(
+    settings: Settings,
+    *,
+    runs: Sequence[str],
+    queries: str | Path,
+    qrels: str | Path,
+    measures: Sequence[str] | None = None,
+    min_grade: int = 1,
+    baseline: str | None = None,
+    save_runs: str | Path | None = None,
+    embedder: Embedder | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> EvalResult:
+    """Measure runs on judged queries; each mode is served exactly as ``search`` serves it.
+
+    Args:
+        settings: The configuration.
+        runs: Modes (``bm25``, ``vector``, ``hybrid``) and TREC run files.
+        queries: File with ids, texts and types.
+        qrels: File with judgments.
+        measures: Names such as ``ndcg@10``; none: the usual ones.
+        min_grade: From which grade on a product is relevant.
+        baseline: Run that the others are compared with.
+        save_runs: Folder for the retrieved runs as TREC files.
+        embedder: Used in place of the configured model.
+        on_progress: Told run, queries done, queries in all.
+
+    Raises:
+        InputError: Queries, judgments or a run cannot be used.
+        SearchError: OpenSearch failed.
+    """
+    from lrem_os.eval.files import DEFAULT_MEASURES, evaluate_files
+
+    def open_run(mode: Mode) -> Retriever:
+        nonlocal embedder
+        if mode != "bm25":  # one model for all runs
+            embedder = embedder or load_embedder(settings.model)
+        return open_retriever(settings, mode, with_source=False, embedder=embedder)
+
+    return evaluate_files(
+        runs,
+        queries=queries,
+        qrels=qrels,
+        open_retriever=open_run,
+        settings=settings.eval,
+        measures=DEFAULT_MEASURES if measures is None else measures,
+        min_grade=min_grade,
+        baseline=baseline,
+        save_runs=save_runs,
+        system=_system(settings, runs),
+        on_progress=on_progress,
+    )
+
+
+def _system(settings: Settings, runs: Sequence[str]) -> dict[str, Any]:
+    """Return what answered, for the run card; nothing when all runs are files, which need no cluster."""
+    if not set(runs) & set(MODES):
+        return {}
+    state = indices.require_index(connect(settings), settings.index.name)
+    return {"index": state.name, "fingerprint": state.meta.get("fingerprint"), "identity": state.meta.get("identity")}
