@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ class DeadLetters:
 
     Args:
         path: The file; it must not exist yet.
+
+    Raises:
+        DatasetError: It exists: told now, not at the first bad row an hour later.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,6 +28,8 @@ class DeadLetters:
         self.count = 0
         self._file: IO[bytes] | None = None
         self._lock = threading.Lock()
+        if os.path.lexists(path):
+            raise self._unusable("it exists already")
 
     def add(
         self,
@@ -46,12 +52,19 @@ class DeadLetters:
             row: The row as it was read, so that it can be mended and ingested again.
         """
         entry = {"path": path, "line": line, "id": doc_id, "code": code, "reason": reason, "row": row}
-        data = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE, default=str)
+        try:
+            data = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE, default=str)
+        except TypeError:  # the very reason it is here: too deep, or no text
+            data = orjson.dumps(entry | {"row": None}, option=orjson.OPT_APPEND_NEWLINE)
         with self._lock:
-            if self._file is None:
-                self._file = self._create()
-            self._file.write(data)
-            self._file.flush()
+            try:
+                if self._file is None:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    self._file = self.path.open("xb")
+                self._file.write(data)
+                self._file.flush()
+            except OSError as exc:
+                raise self._unusable(exc.strerror or str(exc)) from exc
             self.count += 1
 
     def close(self) -> None:
@@ -59,13 +72,9 @@ class DeadLetters:
         if self._file is not None:
             self._file.close()
 
-    def _create(self) -> IO[bytes]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return self.path.open("xb")
-        except OSError as exc:
-            raise DatasetError(
-                f"the dead-letter file cannot be written: {exc.strerror or exc}",
-                path=self.path,
-                hint="name another with --dead-letters",
-            ) from exc
+    def _unusable(self, reason: str) -> DatasetError:
+        return DatasetError(
+            f"the dead-letter file cannot be written: {reason}",
+            path=self.path,
+            hint="name another with --dead-letters",
+        )

@@ -46,16 +46,20 @@ def check_row(row: Row, catalog: CatalogSettings) -> tuple[str, dict[str, Any]]:
     """Return the id of a row and its body with numbers and objects in their types.
 
     Raises:
-        BadRow: Unreadable, without id or title, or a field of the wrong type.
+        BadRow: Unreadable, without id or title, a field of the wrong type, or something that JSON cannot hold.
     """
     if row.value is None:
         raise BadRow(row.error or "the row could not be read")
     doc_id = row_id(row.value, catalog)
     source = {name: _plain(name, value) for name, value in row.value.items()}
     title = source.get(catalog.title)
-    if not isinstance(title, str) or not title.strip("\x00 \t\r\n"):
+    if not isinstance(title, str) or not title.replace("\x00", "").strip():
         raise BadRow(f"{catalog.title} is {_show(title)}: a title is needed")
     _check_fields(source, catalog)
+    try:
+        orjson.dumps(source)
+    except TypeError as exc:
+        raise BadRow(f"cannot be written as JSON: {exc}") from exc
     return doc_id, source
 
 
@@ -69,7 +73,7 @@ def build_document(row: Row, label: str, catalog: CatalogSettings, *, max_chars:
         max_chars: A longer embedded text is cut.
 
     Raises:
-        BadRow: As ``check_row``, or the row holds something that JSON cannot.
+        BadRow: As ``check_row``; in no other case, because the first pass over the input decides by that alone.
     """
     doc_id, source = check_row(row, catalog)
     for name in catalog.objects:
@@ -81,11 +85,9 @@ def build_document(row: Row, label: str, catalog: CatalogSettings, *, max_chars:
         text = text[:max_chars]
     if any("\x00" in value for value in source.values() if isinstance(value, str)):
         notes.append("holds NUL characters: left out of the embedded text")
-    try:
-        hashed = content_hash(text, source)
-    except (TypeError, UnicodeEncodeError) as exc:
-        raise BadRow(f"cannot be written as JSON: {exc}") from exc
-    return Document(doc_id, text, source, hashed, label, row.line), notes
+    if not text:
+        notes.append("no text to embed: none of its fields in catalog.embed says anything")
+    return Document(doc_id, text, source, content_hash(text, source), label, row.line), notes
 
 
 def _check_fields(source: dict[str, Any], catalog: CatalogSettings) -> None:
@@ -121,6 +123,8 @@ def _object(name: str, value: object) -> dict[str, Any]:
             value = orjson.loads(value)
         except orjson.JSONDecodeError as exc:
             raise BadRow(f"{name} is broken JSON: {exc}") from None
+    if isinstance(value, list) and all(isinstance(pair, tuple) for pair in value):  # how a Parquet map is read
+        value = dict(value)
     if not isinstance(value, dict):
         raise BadRow(f"{name} is {_show(value)}: an object is wanted")
     return value

@@ -8,14 +8,13 @@ rows win; and progress has an end to count towards. SQLite in a temporary file k
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 from lrem_os.config import CatalogSettings
+from lrem_os.errors import InputError
 from lrem_os.ingest.documents import BadRow, check_row, row_id
 from lrem_os.ingest.sources import Row, Source, read_rows
 
@@ -52,24 +51,37 @@ class Scan:
 
 
 class Manifest(AbstractContextManager["Manifest"]):
-    """Winners and losers among the rows of an input. Use as a context manager: the file goes with it."""
+    """Winners and losers among the rows of an input. Use as a context manager."""
 
     def __init__(self, sources: Sequence[Source], catalog: CatalogSettings) -> None:
         self._sources = sources
         self._catalog = catalog
-        self._folder = tempfile.TemporaryDirectory(prefix="lrem-os-")
+        # no name: a temporary file that goes with the connection, however the process ends
         # the reader thread looks up what the main thread scanned before it started: never both at once
-        self._db = sqlite3.connect(Path(self._folder.name) / "manifest.sqlite", check_same_thread=False)
+        self._db = sqlite3.connect("", check_same_thread=False)
         self._db.executescript(_SCHEMA)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._db.close()
-        self._folder.cleanup()
 
     def build(self) -> Scan:
-        """Read every source once. Raises ``DatasetError`` when a file as a whole cannot be read."""
+        """Read every source once.
+
+        Raises:
+            DatasetError: A file as a whole cannot be read.
+            InputError: There is no space for the list of ids.
+        """
+        try:
+            return self._scan()
+        except sqlite3.OperationalError as exc:
+            raise InputError(
+                f"the ids of the input cannot be kept in a temporary file: {exc}",
+                hint="free some space, or set TMPDIR to a folder that has it",
+            ) from exc
+
+    def _scan(self) -> Scan:
         rows_per_source = [0] * len(self._sources)
         num_without_id = 0
         winners: list[tuple[str, int]] = []

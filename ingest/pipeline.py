@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from lrem_os.config import CatalogSettings, IngestSettings
-from lrem_os.errors import ModelError
+from lrem_os.errors import EmbeddingError, ModelError
 from lrem_os.ingest.deadletter import DeadLetters
 from lrem_os.ingest.documents import BadRow, build_document, row_id
 from lrem_os.ingest.manifest import Manifest
@@ -78,16 +78,18 @@ class Pipeline:
 
     def run(self, sources: Sequence[Source], manifest: Manifest) -> None:
         """Take every row to its end. Raises ``SearchError`` or ``DatasetError`` where it cannot go on."""
-        if self.index is None or self.embedder is None:
+        index = self.index
+        if index is None or self.embedder is None:
             for _ in self._windows(sources, manifest):
                 self.on_progress(self.tally)
             return
         writer = BulkWriter(
-            self.index.send,
+            index.send,
             self.settings,
             on_done=self._on_done,
             on_refused=lambda item, reason: self._fail(item.document, "refused", reason),
             on_wait=self.on_wait,
+            probe=lambda item: index.find_hashes([item.document.doc_id]),
         )
         with writer, Prefetch(self._windows(sources, manifest), ahead=_WINDOWS_AHEAD) as windows:
             idle = time.monotonic()
@@ -168,10 +170,15 @@ class Pipeline:
             first, first_vectors = self._embed(documents[:middle], embedder)
             second, second_vectors = self._embed(documents[middle:], embedder)
             return first + second, np.concatenate([first_vectors, second_vectors])
+        if vectors.shape != (len(documents), embedder.dimension):
+            raise EmbeddingError(
+                f"the model returned vectors of shape {vectors.shape} for {len(documents)} texts "
+                f"of {embedder.dimension} dimensions"
+            )
         return self._without_broken(documents, np.ascontiguousarray(vectors, dtype=np.float32))
 
     def _without_broken(self, documents: list[Document], vectors: Vectors) -> tuple[list[Document], Vectors]:
-        is_sound = np.isfinite(vectors).all(axis=1)
+        is_sound = np.asarray(np.isfinite(vectors).all(axis=1))
         if is_sound.all():
             return documents, vectors
         for position in np.flatnonzero(~is_sound):

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 _POLL_S = 0.1
+_GRACE_S = 3.0
 
 
 class Prefetch(Generic[T]):
@@ -29,9 +30,10 @@ class Prefetch(Generic[T]):
         self._thread.start()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         self._stop.set()
-        self._thread.join()
+        # after an error or an interrupt nobody wants what it reads: it may be waiting for a cluster that is away
+        self._thread.join(None if kind is None else _GRACE_S)
 
     def __iter__(self) -> Iterator[T]:
         while True:

@@ -88,6 +88,7 @@ class Tally:
     unchanged: int = 0
     superseded: int = 0
     failed: int = 0
+    deleted: int = 0
     embed_s: float = 0.0
     embed_wait_s: float = 0.0
     send_wait_s: float = 0.0
@@ -135,6 +136,7 @@ class Tally:
             unchanged=self.unchanged,
             superseded=self.superseded,
             failed=self.failed,
+            deleted=self.deleted,
             failures=dict(self.failures),
             notes=tuple(self.notes),
             num_notes=self.num_notes,

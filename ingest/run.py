@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from opensearchpy import OpenSearch
 
 from lrem_os.config import Settings
-from lrem_os.errors import DatasetError, InputError, SearchError
+from lrem_os.errors import DatasetError, InputError, RequestRejected, SearchError
 from lrem_os.ingest.deadletter import DeadLetters
 from lrem_os.ingest.manifest import Manifest, Scan
 from lrem_os.ingest.pipeline import Pipeline
@@ -25,7 +26,9 @@ from lrem_os.search.bulk import BulkItem, Outcome, delete_ids, find_hashes, list
 from lrem_os.search.mappings import build_index_body, build_mapping
 from lrem_os.types import Embedder
 
+T = TypeVar("T")
 Progress = Callable[[Tally], None]
+_Version = list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +99,11 @@ def ingest(
     ):
         sources = expand_sources(patterns, file_format=options.file_format, spool=Path(spool))
         with Manifest(sources, settings.catalog) as manifest:
+            version = _version(sources)
             scan = manifest.build()
             _check_input(sources, scan, options, tally)
             tally.total = scan.num_rows
-            run = _Run(settings, options, sources, manifest, tally, letters, on_progress)
+            run = _Run(settings, options, sources, version, manifest, tally, letters, on_progress)
             if client is None or embedder is None or options.dry_run:
                 return run.dry()
             return run.real(client, embedder)
@@ -110,6 +114,7 @@ class _Run:
     settings: Settings
     options: IngestOptions
     sources: Sequence[Source]
+    version: _Version
     manifest: Manifest
     tally: Tally
     letters: DeadLetters
@@ -128,11 +133,11 @@ class _Run:
             on_progress=self.on_progress,
         )
         pipeline.run(self.sources, self.manifest)
-        return self._report(index="", deleted=0, published=False, previous=None)
+        return self._report(index="", published=False, previous=None)
 
     def real(self, client: OpenSearch, embedder: Embedder) -> IngestReport:
-        target = open_target(client, self.settings, embedder, recreate=self.options.recreate)
-        with _loading(client, target.name, self.settings.ingest.max_wait_s, self._on_wait):
+        target = self._patiently(lambda: open_target(client, self.settings, embedder, recreate=self.options.recreate))
+        with self._loading(client, target.name):
             pipeline = Pipeline(
                 self.settings.catalog,
                 self.settings.ingest,
@@ -145,34 +150,57 @@ class _Run:
                 on_progress=self.on_progress,
             )
             pipeline.run(self.sources, self.manifest)
-        deleted = self._sync(client, target.name) if self.options.sync else 0
+            self._check_same_input()
+        # a rebuild that is taken up again may hold products that the input has lost meanwhile
+        if self.options.sync or (target.is_building and target.has_documents):
+            self._patiently(lambda: self._sync(client, target.name))
         published, previous = not target.is_building, None
         if target.is_building and self._may_publish():
-            previous = indices.publish(client, self.settings.index.name, target.name)
+            previous = self._patiently(lambda: indices.publish(client, self.settings.index.name, target.name))
             published = True
-        return self._report(index=target.name, deleted=deleted, published=published, previous=previous)
+        return self._report(index=target.name, published=published, previous=previous)
+
+    @contextlib.contextmanager
+    def _loading(self, client: OpenSearch, name: str) -> Iterator[None]:
+        """Bulk-load settings inside, the old ones afterwards, also after an error."""
+        restore = self._patiently(lambda: indices.begin_load(client, name))
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(SearchError):  # the first error matters; the next run restores
+                indices.end_load(client, name, restore)
+            raise
+        self._patiently(lambda: indices.end_load(client, name, restore))
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return patiently(call, max_wait_s=self.settings.ingest.max_wait_s, on_wait=self._on_wait, sleep=time.sleep)
+
+    def _check_same_input(self) -> None:
+        """Refuse to go on where the files are not those that the manifest knows: it decides what is deleted."""
+        if self.tally.read != self.tally.total or _version(self.sources) != self.version:
+            raise DatasetError(
+                "the input changed while it was read",
+                hint="run it again: what is indexed already is not embedded again",
+            )
 
     def _may_publish(self) -> bool:
         return self.tally.failed <= self.settings.ingest.max_failed_share * self.tally.read
 
-    def _sync(self, client: OpenSearch, name: str) -> int:
-        deleted = 0
+    def _sync(self, client: OpenSearch, name: str) -> None:
         for ids in list_ids(client, name):
-            absent = self.manifest.absent(ids)
-            deleted += delete_ids(client, name, absent) if absent else 0
-        if deleted:
+            if absent := self.manifest.absent(ids):
+                self.tally.add(deleted=delete_ids(client, name, absent))
+        if self.tally.deleted:
             indices.refresh(client, name)
-        return deleted
 
     def _on_wait(self, seconds: float, why: str) -> None:
         self.tally.waiting = f"{why}; trying again in {seconds:.1f} s"
         self.on_progress(self.tally)
 
-    def _report(self, *, index: str, deleted: int, published: bool, previous: str | None) -> IngestReport:
+    def _report(self, *, index: str, published: bool, previous: str | None) -> IngestReport:
         return self.tally.report(
             alias=self.settings.index.name,
             index=index,
-            deleted=deleted,
             dead_letters=str(self.letters.path) if self.letters.count else None,
             published=published,
             previous=previous,
@@ -188,19 +216,25 @@ def open_target(client: OpenSearch, settings: Settings, embedder: Embedder, *, r
     alias = settings.index.name
     identity = indices.index_identity(embedder.identity, settings.catalog.embed)
     mapping = build_mapping(settings.catalog, settings.index, embedder.dimension)
-    current = indices.find_index(client, alias)
+    current, versions = indices.survey(client, alias)
     if current is not None and not recreate:
         indices.check_fingerprint(current, identity)
         indices.check_mapping(current, mapping)
         return _existing(client, current)
     if current is not None:
-        for version in reversed(indices.list_versions(client, alias)):
+        indices.check_alias(current, alias)
+        for version in reversed(versions):
             if version.is_building and _fits(version, identity, mapping):
                 return _existing(client, version)
     meta = indices.build_meta(identity, mapping, building=current is not None)
-    name = indices.next_name(client, alias)
+    name = indices.next_name(alias, versions)
     body = build_index_body(settings.catalog, settings.index, embedder.dimension, meta)
-    indices.create_index(client, name, body, alias=None if current is not None else alias)
+    try:
+        indices.create_index(client, name, body, alias=None if current is not None else alias)
+    except RequestRejected as exc:
+        if "resource_already_exists" not in exc.message:
+            raise
+        return open_target(client, settings, embedder, recreate=recreate)  # another ingest was faster: use its index
     return _Target(name, is_building=current is not None, has_documents=False)
 
 
@@ -215,19 +249,6 @@ def _fits(state: indices.IndexState, identity: dict[str, object], mapping: dict[
     ) == indices.mapping_hash(mapping)
 
 
-@contextlib.contextmanager
-def _loading(client: OpenSearch, name: str, max_wait_s: float, on_wait: Callable[[float, str], None]) -> Iterator[None]:
-    """Bulk-load settings inside, the old ones afterwards, also after an error."""
-    indices.begin_load(client, name)
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(SearchError):  # the first error matters; the next run restores
-            indices.end_load(client, name)
-        raise
-    patiently(lambda: indices.end_load(client, name), max_wait_s=max_wait_s, on_wait=on_wait, sleep=time.sleep)
-
-
 def _check_input(sources: Sequence[Source], scan: Scan, options: IngestOptions, tally: Tally) -> None:
     for source, num_rows in zip(sources, scan.rows_per_source, strict=True):
         if num_rows == 0:
@@ -239,6 +260,18 @@ def _check_input(sources: Sequence[Source], scan: Scan, options: IngestOptions, 
             f"--sync would delete products whose rows cannot be read: {scan.num_without_id} rows have no usable id",
             hint="run without --sync, mend the rows in the dead-letter file, and sync then",
         )
+
+
+def _version(sources: Sequence[Source]) -> _Version:
+    """Return what changes when a file is written to or replaced. Raises ``DatasetError`` when one is gone."""
+    version = []
+    for source in sources:
+        try:
+            stat = source.path.stat()
+        except OSError as exc:
+            raise DatasetError(f"cannot be read: {exc.strerror or exc}", path=source.label) from exc
+        version.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return version
 
 
 def _default_letters(alias: str) -> Path:

@@ -9,14 +9,16 @@ import csv
 import glob
 import gzip
 import json
+import os
 import shutil
 import sys
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import orjson
 
@@ -68,12 +70,13 @@ def expand_sources(
 ) -> list[Source]:
     """Return the input files that paths, globs and ``-`` stand for, in order.
 
-    Standard input is copied to a file under ``spool`` first: a catalog is read twice, once for its ids.
+    Standard input, and what else can be read only once (a pipe), is copied to a file under ``spool`` first: a catalog
+    is read twice, once for its ids.
 
     Args:
         patterns: What the user gave.
         file_format: Overrides what the file name says; standard input is JSON Lines unless this says otherwise.
-        spool: Folder for the copy of standard input.
+        spool: Folder for the copies.
 
     Raises:
         DatasetError: Nothing there, a directory, an unknown kind of file.
@@ -81,13 +84,21 @@ def expand_sources(
     sources: list[Source] = []
     for pattern in patterns:
         if pattern == "-":
-            sources.append(_spool_stdin(file_format or "jsonl", spool))
+            sources.append(_spool(sys.stdin.buffer, "-", file_format or "jsonl", spool))
             continue
-        paths = [Path(pattern)] if Path(pattern).exists() else sorted(Path(found) for found in glob.glob(pattern))
+        paths = [Path(pattern)] if os.path.exists(pattern) else sorted(Path(found) for found in glob.glob(pattern))
         if not paths:
             raise DatasetError("no such file", path=pattern, hint="check the path; quote a glob for lrem-os to expand")
-        sources.extend(Source(path, str(path), file_format or _format_of(path)) for path in paths)
+        sources.extend(_source(path, file_format, spool) for path in paths)
     return sources
+
+
+def _source(path: Path, file_format: str | None, spool: Path | None) -> Source:
+    kind = file_format or _format_of(path)
+    if path.is_fifo():
+        with path.open("rb") as pipe:
+            return _spool(pipe, str(path), kind, spool)
+    return Source(path, str(path), kind)
 
 
 def _format_of(path: Path) -> str:
@@ -105,10 +116,13 @@ def _format_of(path: Path) -> str:
     )
 
 
-def _spool_stdin(file_format: str, spool: Path | None) -> Source:
-    with tempfile.NamedTemporaryFile(dir=spool, prefix="stdin-", suffix=f".{file_format}", delete=False) as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-    return Source(Path(file.name), "-", file_format)
+def _spool(stream: IO[bytes], label: str, file_format: str, spool: Path | None) -> Source:
+    try:
+        with tempfile.NamedTemporaryFile(dir=spool, suffix=f".{file_format}", delete=False) as file:
+            shutil.copyfileobj(stream, file)
+    except OSError as exc:
+        raise DatasetError(f"cannot be copied to a temporary file: {exc.strerror or exc}", path=label) from exc
+    return Source(Path(file.name), label, file_format)
 
 
 def read_rows(source: Source) -> Iterator[Row]:
@@ -136,7 +150,7 @@ def _open(source: Source) -> IO[bytes]:
         raise DatasetError("is a directory", path=source.label)
     with source.path.open("rb") as probe:
         gzipped = probe.read(2) == b"\x1f\x8b"
-    return gzip.open(source.path, "rb") if gzipped else source.path.open("rb")
+    return cast(IO[bytes], gzip.open(source.path, "rb")) if gzipped else source.path.open("rb")
 
 
 def _read_jsonl(source: Source) -> Iterator[Row]:
@@ -191,40 +205,62 @@ def _json_type(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+class _CsvLines(Iterator[str]):
+    """The lines of a file as ``csv.reader`` wants them, counted; an over-long one is a ``csv.Error``, not cut."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._lines = _lines(file)
+        self.number = 0
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.number += 1
+        if len(line) > MAX_LINE_BYTES:
+            raise csv.Error(f"a line is longer than {MAX_LINE_BYTES // 2**20} MiB")
+        # surrogateescape keeps bytes that are not UTF-8 visible, so that only their row is refused
+        return (line.removeprefix(_BOM) if self.number == 1 else line).decode("utf-8", "surrogateescape")
+
+
 def _read_csv(source: Source, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(MAX_LINE_BYTES)
     with _open(source) as file:
-        # surrogateescape keeps bytes that are not UTF-8 visible, so that only their row is refused
-        text = (line.decode("utf-8", "surrogateescape") for line in _csv_lines(file))
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
-        try:
-            header = next(reader, None)
-        except csv.Error as exc:
-            raise DatasetError(f"the header cannot be read: {exc}", path=source.label, line=1) from exc
-        if header is None:
-            return
-        if len(set(header)) < len(header):
-            twice = next(name for name in header if header.count(name) > 1)
-            raise DatasetError(f"the header names column {twice!r} twice", path=source.label, line=1)
-        while True:
+        lines = _CsvLines(file)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        header = _read_header(reader, lines, source)
+        while header:
+            first = lines.number + 1
             try:
                 cells = next(reader, None)
             except csv.Error as exc:
-                yield Row(reader.line_num, None, f"broken {source.format.upper()}: {exc}")
+                where = f" (the row begins on line {first})" if first < lines.number else ""
+                yield Row(lines.number, None, f"broken {source.format.upper()}: {exc}{where}")
                 continue
             if cells is None:
                 return
             if cells:
-                yield _csv_row(reader.line_num, header, cells)
+                yield _csv_row(lines.number, header, cells)
 
 
-def _csv_lines(file: IO[bytes]) -> Iterator[bytes]:
-    for number, line in enumerate(_lines(file)):
-        yield line.removeprefix(_BOM) if number == 0 else line
+def _read_header(reader: Iterator[list[str]], lines: _CsvLines, source: Source) -> list[str]:
+    """Return the column names; none for a file without a line that says something."""
+    try:
+        header = next((cells for cells in reader if cells), [])
+    except csv.Error as exc:
+        raise DatasetError(f"the header cannot be read: {exc}", path=source.label, line=lines.number) from exc
+    if _is_not_utf8(header):
+        raise DatasetError("the header is not valid UTF-8", path=source.label, line=1, hint="save the file as UTF-8")
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise DatasetError(f"the header names column {twice!r} twice", path=source.label, line=lines.number)
+    return header
+
+
+def _is_not_utf8(cells: Sequence[str]) -> bool:
+    return any("\udc80" <= character <= "\udcff" for cell in cells for character in cell)
 
 
 def _csv_row(line: int, header: list[str], cells: list[str]) -> Row:
-    if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
+    if _is_not_utf8(cells):
         return Row(line, None, "is not valid UTF-8: save the file as UTF-8", str(cells)[:2000])
     if len(cells) != len(header):
         return Row(line, None, f"has {len(cells)} cells, the header {len(header)}", str(cells)[:2000])
@@ -235,15 +271,31 @@ def _read_parquet(source: Source) -> Iterator[Row]:
     parquet: Any = require("pyarrow.parquet", extra="parquet")
     arrow: Any = require("pyarrow", extra="parquet")
     try:
-        table = parquet.ParquetFile(source.path)
-    except arrow.ArrowInvalid as exc:
-        raise DatasetError(f"is not a Parquet file: {exc}", path=source.label) from exc
-    line = 0
-    with table:
-        for batch in table.iter_batches(batch_size=512):
-            for value in batch.to_pylist():
-                line += 1
-                yield Row(line, {name: cell for name, cell in value.items() if cell is not None})
+        with parquet.ParquetFile(source.path) as table:
+            names = table.schema_arrow.names
+            if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+                raise DatasetError(f"has column {twice[0]!r} twice", path=source.label)
+            line = 0
+            for batch in table.iter_batches(batch_size=512):
+                yield from _parquet_rows(batch, line)
+                line += batch.num_rows
+    except arrow.ArrowException as exc:
+        raise DatasetError(f"is not a Parquet file, or a damaged one: {exc}", path=source.label) from exc
+
+
+def _parquet_rows(batch: Any, line: int) -> Iterator[Row]:
+    """Yield the rows of a batch, one by one where the batch as a whole cannot be read."""
+    try:
+        values = batch.to_pylist()
+    except UnicodeDecodeError as exc:
+        if batch.num_rows == 1:
+            yield Row(line + 1, None, f"is not valid UTF-8: {exc.reason}")
+            return
+        for idx in range(batch.num_rows):
+            yield from _parquet_rows(batch.slice(idx, 1), line + idx)
+        return
+    for idx, value in enumerate(values, start=1):
+        yield Row(line + idx, {name: cell for name, cell in value.items() if cell is not None})
 
 
 def _shown(raw: bytes) -> str:

@@ -82,9 +82,10 @@ def patiently(
         try:
             return call()
         except SearchError as exc:
-            if not exc.retryable or time.monotonic() - start > max_wait_s:
+            retry_after_s = exc.retry_after_s if isinstance(exc, SearchRejected) else None
+            if not exc.retryable or time.monotonic() - start + (retry_after_s or 0.0) > max_wait_s:
                 raise
             attempt += 1
-            seconds = wait_time_s(attempt, exc.retry_after_s if isinstance(exc, SearchRejected) else None, rng=rng)
+            seconds = wait_time_s(attempt, retry_after_s, rng=rng)
             on_wait(seconds, exc.message)
             sleep(seconds)

@@ -2,7 +2,8 @@
 
 Three kinds of trouble, three answers: the cluster is busy (429, 503, per request or per item): wait and send again,
 fewer at a time. The cluster is away (no connection, time-out): wait, up to ``max_wait_s``, for it to come back. The
-request itself is wrong (too large, or one poisoned document): split it until the culprit stands alone.
+request itself is wrong (too large, or one poisoned document): split it until the culprit stands alone. The second and
+the third look alike where a request is cut off without an answer, so one that fails again and again is split as well.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from lrem_os.config import IngestSettings
 from lrem_os.errors import RequestRejected, SearchError, SearchRejected
 from lrem_os.ingest.throttle import AdaptiveLimit, wait_time_s
 from lrem_os.search.bulk import BulkItem, Outcome
+
+_SPLIT_AFTER = 3  # failures in a row of the same request
 
 Send = Callable[[Sequence[BulkItem]], Outcome]
 """Sends one batch and says how each item ended. Raises ``SearchError`` when the request as a whole failed."""
@@ -35,6 +38,7 @@ class BulkWriter:
         on_done: Told about items as they are indexed.
         on_refused: Told about an item that never will be, with the reason.
         on_wait: Told, before a wait, how long and why.
+        probe: Returns once the cluster answers to something else about the item. Raises ``SearchError``.
         rng: Source of jitter.
     """
 
@@ -46,11 +50,13 @@ class BulkWriter:
         on_done: Callable[[Sequence[BulkItem]], None],
         on_refused: Callable[[BulkItem, str], None],
         on_wait: Callable[[float, str], None] = lambda _seconds, _why: None,
+        probe: Callable[[BulkItem], object] = lambda _item: None,
         rng: random.Random | None = None,
     ) -> None:
         self._send = send
         self._settings = settings
         self._on_done, self._on_refused, self._on_wait = on_done, on_refused, on_wait
+        self._probe = probe
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self.limit = AdaptiveLimit(settings.senders)
         self._stop = threading.Event()
@@ -88,23 +94,41 @@ class BulkWriter:
             self._stop.set()
         self._slots.release()
 
-    def _deliver(self, batch: list[BulkItem]) -> None:
-        pending, attempt = batch, 0
+    def _deliver(self, batch: list[BulkItem], waits: int = 0) -> None:
+        """Send a batch until all of it is decided.
+
+        Args:
+            batch: Documents.
+            waits: How often the batch that this one is a part of has waited.
+        """
+        pending, attempt, failures = batch, 0, 0
         while pending:
             try:
                 with self.limit:
                     self._check_stopped()
                     outcome = self._send(pending)
             except RequestRejected as exc:
-                self._split(pending, exc)
+                self._split(pending, exc, waits)
                 return
             except SearchError as exc:
                 if not exc.retryable:
                     raise
-                attempt += 1
-                self._back_off(exc, attempt)
+                failures += 1
+                if self._is_to_blame(pending, exc, failures, waits + failures):
+                    self._split(pending, exc, waits + failures)
+                    return
                 continue
+            failures = 0
             pending, attempt = self._settle(outcome, attempt)
+
+    def _is_to_blame(self, batch: list[BulkItem], exc: SearchError, failures: int, waits: int) -> bool:
+        """Wait before a request is sent again; say whether it is the request that fails, and not the cluster."""
+        if len(batch) == 1 and failures > self._settings.max_retries + 1:
+            return True
+        self._back_off(exc, waits)
+        if len(batch) == 1 and failures > self._settings.max_retries:
+            self._probe(batch[0])  # the cluster is there: one last try
+        return len(batch) > 1 and failures >= _SPLIT_AFTER
 
     def _settle(self, outcome: Outcome, attempt: int) -> tuple[list[BulkItem], int]:
         """Report what is decided; return what is to be sent again, and the number of the attempt behind."""
@@ -128,18 +152,18 @@ class BulkWriter:
         """Wait before a request is sent again; give up when the cluster has been away for too long."""
         self.limit.turned_away()
         away_s = time.monotonic() - self._reachable_at
-        if away_s > self._settings.max_wait_s:
-            raise exc
         retry_after_s = exc.retry_after_s if isinstance(exc, SearchRejected) else None
+        if away_s + (retry_after_s or 0.0) > self._settings.max_wait_s:
+            raise exc
         self._wait(wait_time_s(attempt, retry_after_s, rng=self._rng), exc.message)
 
-    def _split(self, batch: list[BulkItem], exc: RequestRejected) -> None:
+    def _split(self, batch: list[BulkItem], exc: SearchError, waits: int) -> None:
         if len(batch) == 1:
             self._on_refused(batch[0], exc.message)
             return
         middle = len(batch) // 2
-        self._deliver(batch[:middle])
-        self._deliver(batch[middle:])
+        self._deliver(batch[:middle], waits)
+        self._deliver(batch[middle:], waits)
 
     def _wait(self, seconds: float, why: str) -> None:
         self._on_wait(seconds, why)

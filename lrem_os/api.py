@@ -23,7 +23,6 @@ from lrem_os.search import client as search_client
 from lrem_os.search import index as indices
 from lrem_os.types import MODES, Embedder, Mode, Ranking, Retriever
 
-
 if TYPE_CHECKING:
     from lrem_os.eval.evaluate import EvalResult
 

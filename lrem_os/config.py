@@ -6,11 +6,29 @@ nothing else reads the environment. ``load_settings`` returns the values togethe
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from lrem_os import config_layers
+from lrem_os.config_fields import allowed_values, field_of, keys_of, kind_of, masked, sections_of, without_userinfo
+from lrem_os.errors import ConfigError
 
 DEFAULT_FILE = "lrem-os.yaml"
 """Read from the working directory when no ``-c`` is given; it may be absent."""
@@ -18,13 +36,22 @@ DEFAULT_FILE = "lrem-os.yaml"
 
 def cache_dir() -> Path:
     """Return the folder for downloads and models (``LREM_OS_HOME`` moves it)."""
-    return Path(platformdirs.user_cache_dir("lrem-os"))
+    return Path(os.environ.get("LREM_OS_HOME") or platformdirs.user_cache_dir("lrem-os"))
 
 
 class Section(BaseModel):
     """A part of the configuration: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_yes_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """``candidates: yes`` would be 1: Python's booleans are integers."""
+        annotation = str(cls.model_fields[info.field_name or ""].annotation)
+        if isinstance(value, bool) and "bool" not in annotation:
+            raise ValueError("true and false are not among its values")
+        return value
 
 
 class ModelSettings(Section):
@@ -38,12 +65,18 @@ class ModelSettings(Section):
     pooling: Literal["auto", "mean", "cls", "last"] = Field(
         "auto", description="How token states become one vector; auto reads the model's own files."
     )
-    query_prefix: str = Field("", description="Put before every query (an instruction, for models that want one).")
-    item_prefix: str = Field("", description="Put before every item text.")
+    query_prefix: str | None = Field(
+        None, description="Put before every query; none: the prompt that the model's own files name, if any."
+    )
+    item_prefix: str | None = Field(
+        None, description="Put before every item text; none: the prompt that the model's own files name, if any."
+    )
     max_tokens: Annotated[int, Field(ge=8)] | None = Field(
         None, description="Longer texts are cut here; none: what the model was made for."
     )
-    batch_tokens: int = Field(16384, ge=64, description="Tokens (padding included) in one forward pass.")
+    batch_tokens: Annotated[int, Field(ge=64)] | None = Field(
+        None, description="Tokens (padding included) in one forward pass; none: 2048 a core, 65536 on a GPU."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where it runs; auto takes a GPU when there is one."
     )
@@ -122,6 +155,9 @@ class CatalogSettings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> CatalogSettings:
+        for role in ("text", "keyword", "number", "objects"):
+            if self.id in getattr(self, role):
+                raise ValueError(f"catalog.{role} names {self.id!r}, which catalog.id names as well: remove it there")
         if self.title not in self.text:
             raise ValueError(f"catalog.text lacks {self.title!r}, the field that catalog.title names: add it")
         for field in self.number:
@@ -169,6 +205,9 @@ class IngestSettings(Section):
     max_retries: int = Field(8, ge=0, description="Tries again per document after 429, 503 or a time-out.")
     max_wait_s: float = Field(300.0, gt=0, description="How long to wait for a cluster that does not answer.")
     max_text_chars: int = Field(100_000, ge=100, description="A longer embedded text is cut, and reported.")
+    max_failed_share: float = Field(
+        0.01, ge=0, le=1, description="A rebuilt index with a larger share of failed rows is not published."
+    )
 
 
 class EvalSettings(Section):
@@ -189,3 +228,76 @@ class Settings(Section):
     index: IndexSettings = IndexSettings()
     ingest: IngestSettings = IngestSettings()
     eval: EvalSettings = EvalSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """The effective configuration and where it comes from.
+
+    Args:
+        settings: The values.
+        sources: Per ``section.key``: ``default``, ``FILE:LINE``, ``env NAME`` or ``--set``.
+        path: The file that was read, if any.
+    """
+
+    settings: Settings
+    sources: Mapping[str, str]
+    path: Path | None
+
+    @property
+    def settings_hash(self) -> str:
+        """Sixteen hex digits that change with any value except a secret."""
+        canonical = json.dumps(self.settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def shown(self) -> dict[str, Any]:
+        """Return every ``section.key`` with its value, fit to be printed: secrets masked."""
+        sections = {name: getattr(self.settings, name) for name in sections_of(Settings)}
+        values = {key: getattr(sections[key.split(".")[0]], key.split(".")[1]) for key in keys_of(Settings)}
+        return {key: masked(Settings, key, value) for key, value in values.items()}
+
+
+def load_settings(path: str | Path | None = None, overrides: Sequence[str] = ()) -> LoadedSettings:
+    """Return the configuration: defaults < file < ``LREM_OS__SECTION__KEY`` < overrides.
+
+    Args:
+        path: A YAML file; none: ``lrem-os.yaml`` in the working directory, if it is there.
+        overrides: ``section.key=value``, the value in YAML.
+
+    Raises:
+        ConfigError: A file that cannot be read, an unknown section or key, a value that cannot be used.
+    """
+    kinds = {key: kind_of(field_of(Settings, key)) for key in keys_of(Settings)}
+    file = Path(path) if path is not None else Path(DEFAULT_FILE) if Path(DEFAULT_FILE).exists() else None
+    written: config_layers.Layer = {
+        **(config_layers.read_file(file, kinds) if file else {}),
+        **config_layers.read_env(os.environ, kinds),
+        **config_layers.read_overrides(overrides, kinds),
+    }
+    tree: dict[str, dict[str, Any]] = {}
+    for key, item in written.items():
+        section, name = key.split(".")
+        tree.setdefault(section, {})[name] = item.value
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as exc:
+        problems = dict.fromkeys(_problem(error, written) for error in exc.errors(include_url=False))
+        raise ConfigError("\n       ".join(problems)) from None  # its text would show the secrets
+    sources = {key: written[key].source if key in written else "default" for key in kinds}
+    return LoadedSettings(settings=settings, sources=sources, path=file)
+
+
+def _problem(error: Any, written: config_layers.Layer) -> str:
+    """Say which key is wrong, where it was written, what it is, and what it may be."""
+    path = [str(part) for part in error["loc"]]
+    reason = without_userinfo(str(error["msg"]).removeprefix("Value error, "))
+    key = ".".join(path[:2])
+    if key not in written:  # a rule over several keys: its message names them
+        places = sorted({item.source for name, item in written.items() if name.startswith(f"{path[0]}.")})
+        return f"{', '.join(places)}: {reason}"
+    if error["type"] == "string_type" and isinstance(error["input"], (bool, int, float)):
+        reason += " (put it in quotes)"
+    value = masked(Settings, key, written[key].value)
+    return (
+        f"{written[key].source}: {key} is {value!r:.200}: {reason}; allowed: {allowed_values(field_of(Settings, key))}"
+    )

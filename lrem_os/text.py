@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,12 +24,18 @@ def render_value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.10g}"
+        return f"{value:.10g}" if math.isfinite(value) else ""
+    parts = []  # plain loops: one frame a level, so that the deepest JSON does not exhaust the stack
     if isinstance(value, Mapping):
-        pairs = ((str(key).replace("_", " ").strip(), render_value(item)) for key, item in value.items())
-        return ", ".join(f"{key} {text}" for key, text in pairs if text)
+        for key, item in value.items():
+            if text := render_value(item):
+                parts.append(f"{str(key).replace('_', ' ').strip()} {text}")
+        return ", ".join(parts)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return ", ".join(text for text in map(render_value, value) if text)
+        for item in value:
+            if text := render_value(item):
+                parts.append(text)
+        return ", ".join(parts)
     return str(value).strip()
 
 

@@ -93,7 +93,7 @@ def evaluate(
     elif markdown:
         click.echo(report.to_markdown(result, by_type=by_type), nl=False)
     else:
-        _print_tables(result, by_type)
+        print_result(result, by_type)
 
 
 def _split(text: str) -> list[str]:
@@ -120,7 +120,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield advance
 
 
-def _print_tables(result: EvalResult, by_type: bool) -> None:
+def print_result(result: EvalResult, by_type: bool) -> None:
+    """Print the measures as tables."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -76,7 +76,7 @@ def ingest(
 
         print_json({**asdict(report), "adds_up": report.adds_up})
     else:
-        _print_report(report)
+        print_report(report)
     if report.failed:
         raise IngestIncomplete(
             f"{report.failed} of {report.read} rows could not be indexed",
@@ -84,7 +84,8 @@ def ingest(
         )
 
 
-def _print_report(report: IngestReport) -> None:
+def print_report(report: IngestReport) -> None:
+    """Print the account of an ingest."""
     verb = "would be indexed" if report.dry_run else "indexed"
     click.echo(
         f"read {report.read:,} = {verb} {report.indexed:,} + unchanged {report.unchanged:,} + "

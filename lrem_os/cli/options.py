@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -48,8 +49,15 @@ def print_json(value: Any) -> None:
     click.echo(data.decode(), nl=False)
 
 
+def _terminate(signum: int, _frame: object) -> NoReturn:
+    """End as an error would, so that everything opened is closed and restored; the next signal ends at once."""
+    signal.signal(signum, signal.SIG_DFL)
+    sys.exit(128 + signum)
+
+
 def run(command: click.Command) -> NoReturn:
     """Run a click command to its exit code. The one place where an error becomes text for a person."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         result = command.main(standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)

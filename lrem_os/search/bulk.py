@@ -6,6 +6,7 @@ orjson writes a float32 row as the shortest decimal that reads back to the same 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,12 @@ import numpy.typing as npt
 import orjson
 from opensearchpy import OpenSearch
 
+from lrem_os.errors import RequestRejected, SearchError, SearchRejected
 from lrem_os.search.client import describe_error, translate_errors
 from lrem_os.search.fields import HASH_FIELD
 from lrem_os.types import Document
+
+_TURNED_AWAY = (429, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +79,23 @@ def sort_outcome(batch: Sequence[BulkItem], answer: dict[str, Any]) -> Outcome:
     Args:
         batch: What was sent.
         answer: The response body.
+
+    Raises:
+        SearchError: It does not speak of every document.
     """
+    results = answer.get("items", [])
+    if len(results) != len(batch):
+        raise SearchError(
+            f"OpenSearch answered for {len(results)} documents of {len(batch)}", hint="is there a proxy in between?"
+        )
     if not answer.get("errors"):
         return Outcome(list(batch), [], [])
     outcome = Outcome([], [], [])
-    for item, result in zip(batch, answer["items"], strict=True):
+    for item, result in zip(batch, results, strict=True):
         state = result["index"]
         if state["status"] < 300:
             outcome.done.append(item)
-        elif state["status"] in (429, 502, 503, 504):
+        elif state["status"] in _TURNED_AWAY:
             outcome.again.append(item)
         else:
             outcome.refused.append((item, describe_error(state.get("error", {}))))
@@ -121,13 +133,23 @@ def list_ids(client: OpenSearch, index: str, *, page: int = 5000) -> Iterator[li
             with translate_errors():
                 answer = client.scroll(body={"scroll_id": answer["_scroll_id"], "scroll": "5m"})
     finally:
-        with translate_errors():
+        with suppress(SearchError), translate_errors():  # it ends by itself in the end; the first error matters
             client.clear_scroll(body={"scroll_id": [answer["_scroll_id"]]})
 
 
 def delete_ids(client: OpenSearch, index: str, ids: Sequence[str]) -> int:
-    """Delete documents by id; return how many were there."""
+    """Delete documents by id; return how many were there.
+
+    Raises:
+        SearchRejected: Some were turned away for now; the others are gone, so it can be called again.
+        RequestRejected: Some cannot be deleted.
+    """
     body = b"".join(orjson.dumps({"delete": {"_id": doc_id}}) + b"\n" for doc_id in ids)
     with translate_errors():
-        answer = client.bulk(body=body, index=index, params={"filter_path": "items.*.status"})
-    return sum(item["delete"]["status"] == 200 for item in answer["items"])
+        answer = client.bulk(body=body, index=index, params={"filter_path": "items.*.status,items.*.error"})
+    states = [item["delete"] for item in answer["items"]]
+    failed = [state for state in states if state["status"] not in (200, 404)]
+    if failed:
+        error = SearchRejected if all(state["status"] in _TURNED_AWAY for state in failed) else RequestRejected
+        raise error(f"{len(failed)} documents could not be deleted: {describe_error(failed[0].get('error', {}))}")
+    return sum(state["status"] == 200 for state in states)

@@ -6,12 +6,15 @@ fails when opensearch-py grows one that nobody mapped.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from opensearchpy import OpenSearch, Urllib3HttpConnection, exceptions
@@ -19,6 +22,7 @@ from opensearchpy.helpers import errors as helper_errors
 from opensearchpy.serializer import JSONSerializer
 
 from lrem_os.config import SearchSettings
+from lrem_os.config_fields import without_userinfo
 from lrem_os.errors import (
     AccessDenied,
     ConfigError,
@@ -81,7 +85,7 @@ class _Connection(Urllib3HttpConnection):
         try:
             super()._raise_error(status_code, raw_data, content_type)
         except exceptions.TransportError as exc:
-            exc.retry_after_s = parse_retry_after(getattr(self._last, "retry_after", None))
+            exc.retry_after_s = parse_retry_after(getattr(self._last, "retry_after", None))  # type: ignore[attr-defined]
             raise
 
     def log_request_success(self, *args: Any, **kwargs: Any) -> None:
@@ -96,14 +100,14 @@ def parse_retry_after(value: str | None) -> float | None:
     """
     if not value:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         when = parsedate_to_datetime(value)
     except ValueError:
         return None
-    from datetime import UTC, datetime
-
+    if when.tzinfo is None:  # what "-0000" becomes
+        when = when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.now(UTC)).total_seconds())
 
 
@@ -116,7 +120,7 @@ def connect(settings: SearchSettings, *, default_url: str | None = None, pool_si
         pool_size: Connections kept open per host.
 
     Raises:
-        ConfigError: No hosts, or TLS files that do not exist.
+        ConfigError: No hosts, one that is no URL, or TLS files that do not exist.
     """
     hosts = list(settings.hosts) or ([default_url] if default_url else [])
     if not hosts:
@@ -124,6 +128,8 @@ def connect(settings: SearchSettings, *, default_url: str | None = None, pool_si
             "no OpenSearch to talk to: search.hosts is empty and no local node is running",
             hint="start one with `lrem-os node up`, or set search.hosts",
         )
+    for host in hosts:
+        _check_url(host)
     if settings.ca_file is not None and not settings.ca_file.is_file():
         raise ConfigError(f"search.ca_file: {settings.ca_file} is not a file")
     options: dict[str, Any] = {}
@@ -148,6 +154,17 @@ def connect(settings: SearchSettings, *, default_url: str | None = None, pool_si
         )
 
 
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_url = bool(parts.hostname) and (parts.port is None or parts.port > 0) and not re.search(r"\s", url)
+    except ValueError:  # a port that is none
+        is_url = False
+    if not is_url:
+        shown = without_userinfo(url)
+        raise ConfigError(f"search.hosts has {shown!r}, which is no URL", hint="for example http://localhost:9200")
+
+
 def server_info(client: OpenSearch) -> ServerInfo:
     """Return version and plugins of the server.
 
@@ -157,6 +174,8 @@ def server_info(client: OpenSearch) -> ServerInfo:
     """
     with translate_errors():
         answer = client.info()
+    if not isinstance(answer, Mapping):
+        raise Unsupported(f"the server is not OpenSearch (it says {str(answer)[:60]!r})")
     version_block = answer.get("version", {})
     number = str(version_block.get("number", ""))
     if version_block.get("distribution") != "opensearch":
@@ -197,7 +216,11 @@ def translate_errors() -> Iterator[None]:
         yield
     except exceptions.ImproperlyConfigured as exc:
         raise ConfigError(f"opensearch-py refuses the configuration: {exc}") from exc
-    except (exceptions.OpenSearchException, exceptions.OpenSearchDslException) as exc:
+    except (
+        exceptions.OpenSearchException,
+        exceptions.OpenSearchDslException,
+        exceptions.ValidationException,
+    ) as exc:
         raise translated(exc) from exc
 
 
@@ -236,6 +259,8 @@ def _from_status(exc: exceptions.TransportError) -> LremError:
         )
     if status == 404 and "index_not_found" in str(exc.error):
         return IndexMissing(f"OpenSearch has no such index: {reason}", hint="create it with `lrem-os ingest`")
+    if status == 404 and "search_context_missing" in reason:
+        return SearchUnavailable("OpenSearch lost the scroll: it was restarted, or the scroll took too long")
     if status == 408 or status == 504:
         return SearchTimeout(f"OpenSearch did not answer in time ({status}): {reason}")
     if status >= 500:

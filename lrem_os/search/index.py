@@ -32,12 +32,14 @@ class IndexState:
         aliases: The names that point to it.
         meta: ``_meta.lrem``; empty when lrem-os did not make it.
         num_shards: Primary shards.
+        restorable: The settings that a load changes, as they were before it.
     """
 
     name: str
     aliases: frozenset[str]
     meta: Mapping[str, Any]
     num_shards: int
+    restorable: Mapping[str, Any]
 
     @property
     def is_building(self) -> bool:
@@ -82,13 +84,7 @@ def find_index(client: OpenSearch, name: str) -> IndexState | None:
     Raises:
         IndexMismatch: The alias points to several indices.
     """
-    states = _get(client, name)
-    if len(states) > 1:
-        names = ", ".join(state.name for state in states)
-        raise IndexMismatch(
-            f"alias {name!r} points to several indices ({names})", hint="leave one of them in the alias"
-        )
-    return states[0] if states else None
+    return _behind(name, _get(client, name))
 
 
 def require_index(client: OpenSearch, name: str) -> IndexState:
@@ -101,13 +97,20 @@ def require_index(client: OpenSearch, name: str) -> IndexState:
 
 def list_versions(client: OpenSearch, name: str) -> list[IndexState]:
     """Return all versions of an index, oldest first."""
-    states = [state for state in _get(client, f"{name}-v*") if _version(name, state.name) is not None]
-    return sorted(states, key=lambda state: _version(name, state.name) or 0)
+    return _versions(name, _get(client, f"{name}-v*"))
 
 
-def next_name(client: OpenSearch, name: str) -> str:
+def survey(client: OpenSearch, name: str) -> tuple[IndexState | None, list[IndexState]]:
+    """Return the index behind an alias and all versions, as ``find_index`` and ``list_versions`` do, of one moment.
+
+    With two requests an index created between them would be missed by the one and counted by the other.
+    """
+    states = _get(client, f"{name},{name}-v*")
+    return _behind(name, states), _versions(name, states)
+
+
+def next_name(name: str, versions: Sequence[IndexState]) -> str:
     """Return the name of the next version: one above the highest that exists."""
-    versions = list_versions(client, name)
     return f"{name}-v{(_version(name, versions[-1].name) or 0) + 1 if versions else 1}"
 
 
@@ -148,25 +151,27 @@ def check_mapping(state: IndexState, mapping: Mapping[str, Any]) -> None:
         )
 
 
-def begin_load(client: OpenSearch, name: str) -> None:
-    """Switch to bulk-load settings (no refresh, no replicas), after writing down what to restore.
+def begin_load(client: OpenSearch, name: str) -> Mapping[str, Any]:
+    """Switch to bulk-load settings (no refresh, no replicas), after writing down what to restore; return that.
 
-    The note is written first: whatever moment the process dies at, the next ``end_load`` finds it.
+    The note is written first: whatever moment the process dies at, the next ``end_load`` finds it. Note and settings
+    are read in one request, so a load that another process begins or ends meanwhile is seen whole or not at all.
     """
     state = require_index(client, name)
     with translate_errors():
         if not state.is_loading:
-            settings = client.indices.get_settings(index=name)[state.name]["settings"]["index"]
-            restore = {
-                "refresh_interval": settings.get("refresh_interval"),  # None: the server's default
-                "number_of_replicas": int(settings.get("number_of_replicas", 0)),
-            }
-            _put_meta(client, name, dict(state.meta) | {"restore": restore})
+            _put_meta(client, name, dict(state.meta) | {"restore": dict(state.restorable)})
         client.indices.put_settings(index=name, body={"index": _LOADING})
+    return state.restorable
 
 
-def end_load(client: OpenSearch, name: str) -> None:
+def end_load(client: OpenSearch, name: str, restore: Mapping[str, Any] | None = None) -> None:
     """Restore the settings from before the load and make everything searchable. Harmless when none was running.
+
+    Args:
+        client: The connection.
+        name: The index.
+        restore: What ``begin_load`` returned: used when another load that ran beside this one took the note away.
 
     Raises:
         IndexMissing: The index was deleted while it was being loaded.
@@ -177,9 +182,9 @@ def end_load(client: OpenSearch, name: str) -> None:
             f"index {name!r} was deleted while it was being loaded, and OpenSearch made a bare one in its place",
             hint=f"delete the index {name!r} and ingest again",
         )
-    if state.is_loading:
+    if state.is_loading or restore is not None:
         with translate_errors():
-            client.indices.put_settings(index=name, body={"index": state.meta["restore"]})
+            client.indices.put_settings(index=name, body={"index": dict(state.meta.get("restore", restore or {}))})
             _put_meta(client, name, {key: value for key, value in state.meta.items() if key != "restore"})
     refresh(client, name)
 
@@ -193,11 +198,7 @@ def refresh(client: OpenSearch, name: str) -> None:
 def publish(client: OpenSearch, alias: str, name: str) -> str | None:
     """Point the alias to an index, atomically; return the index it pointed to before. The old one is kept."""
     new, old = require_index(client, name), find_index(client, alias)
-    if old is not None and old.name == alias:
-        raise RequestRejected(
-            f"{alias!r} is an index, not an alias, so it cannot be switched",
-            hint="set index.name to a name that no index has",
-        )
+    check_alias(old, alias)
     actions: list[dict[str, Any]] = [{"add": {"index": name, "alias": alias}}]
     if old is not None and old.name != name:
         actions.append({"remove": {"index": old.name, "alias": alias}})
@@ -205,6 +206,15 @@ def publish(client: OpenSearch, alias: str, name: str) -> str | None:
         _put_meta(client, name, {key: value for key, value in new.meta.items() if key != "state"})
         client.indices.update_aliases(body={"actions": actions})
     return old.name if old is not None and old.name != name else None
+
+
+def check_alias(state: IndexState | None, alias: str) -> None:
+    """Raise ``RequestRejected`` when the name is an index of its own: it cannot be switched to another."""
+    if state is not None and state.name == alias:
+        raise RequestRejected(
+            f"{alias!r} is an index, not an alias, so it cannot be switched",
+            hint="set index.name to a name that no index has",
+        )
 
 
 def drop_index(client: OpenSearch, name: str) -> None:
@@ -227,20 +237,44 @@ def count_documents(client: OpenSearch, name: str) -> int:
 
 def _get(client: OpenSearch, pattern: str) -> list[IndexState]:
     with translate_errors():
-        answer = client.indices.get(index=pattern, params={"ignore_unavailable": "true"})
-    return [
-        IndexState(
-            name=name,
-            aliases=frozenset(body.get("aliases", {})),
-            meta=body.get("mappings", {}).get("_meta", {}).get("lrem", {}),
-            num_shards=int(body["settings"]["index"].get("number_of_shards", 1)),
-        )
-        for name, body in answer.items()
-    ]
+        params = {"ignore_unavailable": "true", "expand_wildcards": "all"}  # closed and hidden ones have names too
+        answer = client.indices.get(index=pattern, params=params)
+    return [_state(name, body) for name, body in answer.items()]
+
+
+def _state(name: str, body: Mapping[str, Any]) -> IndexState:
+    meta = body.get("mappings", {}).get("_meta", {}).get("lrem", {})
+    settings = body["settings"]["index"]
+    now = {
+        "refresh_interval": settings.get("refresh_interval"),  # None: the server's default
+        "number_of_replicas": int(settings.get("number_of_replicas", 0)),
+    }
+    return IndexState(
+        name=name,
+        aliases=frozenset(body.get("aliases", {})),
+        meta=meta,
+        num_shards=int(settings.get("number_of_shards", 1)),
+        restorable=meta.get("restore", now),
+    )
 
 
 def _put_meta(client: OpenSearch, name: str, meta: Mapping[str, Any]) -> None:
     client.indices.put_mapping(index=name, body={"_meta": {"lrem": dict(meta)}})
+
+
+def _behind(name: str, states: Sequence[IndexState]) -> IndexState | None:
+    found = [state for state in states if name == state.name or name in state.aliases]
+    if len(found) > 1:
+        names = ", ".join(state.name for state in found)
+        raise IndexMismatch(
+            f"alias {name!r} points to several indices ({names})", hint="leave one of them in the alias"
+        )
+    return found[0] if found else None
+
+
+def _versions(name: str, states: Sequence[IndexState]) -> list[IndexState]:
+    found = [state for state in states if _version(name, state.name) is not None]
+    return sorted(found, key=lambda state: _version(name, state.name) or 0)
 
 
 def _version(alias: str, name: str) -> int | None:

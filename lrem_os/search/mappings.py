@@ -32,6 +32,7 @@ def build_mapping(catalog: CatalogSettings, index: IndexSettings, dimension: int
         if name in catalog.keyword:
             text["fields"] = {"keyword": _keyword()}
         properties[text_field(catalog, name)] = text
+    properties[catalog.id] = {"type": "keyword"}  # equal scores are sorted by it
     properties[HASH_FIELD] = {"type": "keyword", "index": False, "doc_values": False, "store": True}
     if index.vector_field in properties:
         raise ConfigError(

@@ -1,0 +1,1 @@
+"""How fast a catalog gets into OpenSearch, how much embedding slows it, how much memory it takes."""

@@ -1,0 +1,78 @@
+"""What the tests share: a clean environment, and one real OpenSearch for the session.
+
+``LREM_OS_TEST_URL`` names a node that runs already (and keeps running); without it one is started and stopped here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on the configuration of whoever runs it."""
+    for name in list(os.environ):
+        if name.startswith("LREM_OS__") or name == "LREM_OS_DEBUG":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def node_cache() -> Iterator[Path]:
+    """A value for ``LREM_OS_HOME`` with nodes of its own, but the user's downloads: they are fetched once."""
+    from lrem_os.node.home import make_folder, node_root
+
+    folder = Path(tempfile.mkdtemp(prefix="lrem-os-test-")).resolve()
+    folder.chmod(0o755)  # root's node runs as another user; pytest's own folders are closed to it
+    for name in ("downloads", "distributions", "jdks"):
+        make_folder(node_root() / name)
+        (folder / name).symlink_to(node_root() / name)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def opensearch_url(node_cache: Path) -> Iterator[str]:
+    """Where a real OpenSearch answers."""
+    if url := os.environ.get("LREM_OS_TEST_URL"):
+        yield url.rstrip("/")
+        return
+    from lrem_os.config import NodeSettings
+    from lrem_os.node.local import reset_node, start_node
+
+    settings = NodeSettings(name=f"test-{os.getpid()}", port=free_port())
+    # Only while the node is started and stopped: LREM_OS_HOME moves the models too.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LREM_OS_HOME", str(node_cache))
+        node = start_node(settings, fetch_java=True)
+    yield node.url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LREM_OS_HOME", str(node_cache))
+        reset_node(settings)
+
+
+@pytest.fixture
+def index_name(opensearch_url: str) -> Iterator[str]:
+    """A name that no other test uses; every index whose name starts with it is deleted afterwards."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    yield name
+    with urllib.request.urlopen(f"{opensearch_url}/_cat/indices/{name}*?format=json&expand_wildcards=all") as answer:
+        indices = [row["index"] for row in json.load(answer)]
+    for index in indices:
+        urllib.request.urlopen(urllib.request.Request(f"{opensearch_url}/{index}", method="DELETE")).close()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

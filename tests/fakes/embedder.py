@@ -1,0 +1,64 @@
+"""An embedding model that is a hash function, and fails on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lrem_os.errors import ModelError
+from lrem_os.types import Vectors
+
+
+class HashEmbedder:
+    """The same unit vector for the same text, in any batch.
+
+    Args:
+        dimension: Length of a vector.
+        name: Part of its identity.
+        fails_on: A text that holds this fails its whole batch.
+        nan_on: A text that holds this gets NaN.
+        pause_s: Seconds a batch takes.
+    """
+
+    def __init__(
+        self, dimension: int = 8, *, name: str = "hash", fails_on: str = "", nan_on: str = "", pause_s: float = 0.0
+    ) -> None:
+        self.dimension = dimension
+        self._name, self._fails_on, self._nan_on, self._pause_s = name, fails_on, nan_on, pause_s
+        self._lock = threading.Lock()
+        self.texts: list[str] = []
+        self.batches: list[int] = []
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"model": self._name, "dimension": self.dimension}
+
+    def embed_items(self, texts: Sequence[str]) -> Vectors:
+        time.sleep(self._pause_s)
+        with self._lock:
+            self.texts.extend(texts)
+            self.batches.append(len(texts))
+        for text in texts:
+            if self._fails_on and self._fails_on in text:
+                raise ModelError(f"the model fails on {text[:40]!r}")
+        vectors = np.array([hash_vector(text, self.dimension) for text in texts], dtype=np.float32)
+        for row, text in enumerate(texts):
+            if self._nan_on and self._nan_on in text:
+                vectors[row, 0] = np.nan
+        return vectors
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return self.embed_items(texts)
+
+
+def hash_vector(text: str, dimension: int) -> Vectors:
+    """Return the vector of a text, shape (D,)."""
+    seed = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    vector = np.random.default_rng(seed).standard_normal(dimension)
+    unit: Vectors = (vector / np.linalg.norm(vector)).astype(np.float32)
+    return unit
