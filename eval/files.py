@@ -29,7 +29,7 @@ def evaluate_files(
     min_grade: int = 1,
     baseline: str | None = None,
     save_runs: str | Path | None = None,
-    system: Mapping[str, Any] | None = None,
+    system: Callable[[], Mapping[str, Any]] = dict,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> EvalResult:
     """Read what is in files, ask the retrievers the rest, save what they answered, measure all of it.
@@ -46,7 +46,7 @@ def evaluate_files(
         min_grade: From which grade on a product is relevant.
         baseline: Name of the run the others are compared with.
         save_runs: Folder for a TREC file per retrieved run; none: not saved.
-        system: For the card.
+        system: Called at the end for what answered: goes into the card.
         on_progress: Called with run, queries done, queries in all; and with ``measuring``, 0 or 1, 1.
 
     Raises:
@@ -81,7 +81,7 @@ def evaluate_files(
         min_grade=min_grade,
         baseline=baseline,
         checksums={what: _checksum(file) for what, file in files.items()},
-        system=system,
+        system=system(),
     )
     report("measuring", 1, 1)
     return result
@@ -110,7 +110,7 @@ def _check_depth(measures: Sequence[Measure], top_k: int) -> None:
     if deepest.cutoff > top_k:
         raise InputError(
             f"{deepest} looks at {deepest.cutoff} results, but only {top_k} are asked for",
-            hint=f"set eval.top_k (-k) to {deepest.cutoff}, or leave the measure out",
+            hint=f"set eval.top_k (-n) to {deepest.cutoff}, or leave the measure out",
         )
 
 

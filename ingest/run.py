@@ -223,6 +223,8 @@ def open_target(client: OpenSearch, settings: Settings, embedder: Embedder, *, r
         return _existing(client, current)
     if current is not None:
         indices.check_alias(current, alias)
+        if current.is_loading:  # a killed run left it so, and it goes on answering while the new one is built
+            indices.end_load(client, current.name)
         for version in reversed(versions):
             if version.is_building and _fits(version, identity, mapping):
                 return _existing(client, version)

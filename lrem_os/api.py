@@ -232,7 +232,7 @@ def evaluate(
         min_grade=min_grade,
         baseline=baseline,
         save_runs=save_runs,
-        system=_system(settings, runs),
+        system=lambda: _system(settings, runs),
         on_progress=on_progress,
     )
 

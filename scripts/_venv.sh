@@ -33,16 +33,19 @@ install_cpu_torch() {
 
 # ensure_venv EXTRA: the environment with lrem-os[EXTRA] from this checkout; does nothing when it is up to date.
 ensure_venv() {
-    local extra=$1 stamp python
-    stamp="$venv/.lrem-os-$1"
+    local extra=$1 stamp="$venv/.lrem-os-$1" python
     if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && cmp -s "$root/pyproject.toml" "$stamp"; then
         return
     fi
-    if ! [ -x "$venv/bin/python" ]; then
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        if ! [ -f "$venv/pyvenv.cfg" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
+            echo "error: $venv is there and is no virtual environment" >&2
+            echo "  → set LREM_OS_VENV to another folder" >&2
+            return 1
+        fi
         python=$(find_python)
         echo "making a virtual environment in $venv"
-        if ! "$python" -m venv "$venv"; then
-            rm -rf "$venv"
+        if ! "$python" -m venv --clear "$venv"; then
             echo "error: $python cannot make a virtual environment" >&2
             echo "  → on Debian and Ubuntu: apt install python3-venv" >&2
             return 1

@@ -47,11 +47,11 @@ def end_processes(folder: str) -> None:
 
     for process in psutil.process_iter():
         try:
-            words = process.cmdline()
-            ours = process.environ().get("TMPDIR") == folder or any(folder in word for word in words)
+            words, environ = process.cmdline(), process.environ()
+            places = [*words, environ.get("TMPDIR", ""), process.cwd()]
         except psutil.Error:  # gone meanwhile, or of another user
             continue
-        if ours and process.pid not in {os.getpid(), os.getppid()}:
+        if any(folder in place for place in places) and process.pid not in {os.getpid(), os.getppid()}:
             print(f"ending what the tests left: process {process.pid}, {' '.join(words)[:100]}")
             process.kill()
 

@@ -63,6 +63,7 @@ HEAVY = {
 }
 BROAD_EXCEPT = {
     "lrem_os.cli.options",  # the last resort: a sentence in place of a traceback
+    "lrem_os.model.hf_load",  # translates what tokenizers raises: a bare Exception
     "lrem_os.ingest.prefetch",  # carries the exception of its thread over to the consumer
 }
 

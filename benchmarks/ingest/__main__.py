@@ -120,7 +120,7 @@ def _run_embedding(console: Console, folder: Path, name: str, given: Mapping[str
         ("embedder alone", f"{facts['embedder_docs_per_s']:.1f} docs/s"),
         ("lrem-os, from the file to the index", f"{facts['ingest_docs_per_s']:.1f} docs/s"),
         ("ratio", f"{facts['ratio']:.3f} ({' '.join(f'{ratio:.3f}' for ratio in facts['ratios'])})"),
-        ("CPU s: embedding alone", f"{facts['embed_cpu_s']:.1f}"),
+        ("CPU s: embedding alone", f"{facts['embed_cpu_s']:.1f}, {facts['cores_busy']:.2f} cores busy"),
         ("CPU s: ingest, client / node", f"{facts['client_cpu_s']:.1f} / {facts['node_cpu_s']:.1f}"),
         (f"ratio that {facts['cores']} cores allow beside the node", f"{facts['ratio_if_only_the_node_cost']:.3f}"),
         ("… and beside the client's own work", f"{facts['ratio_by_all_cpu']:.3f}"),

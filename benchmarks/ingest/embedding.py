@@ -35,8 +35,8 @@ def summarise(alone: Sequence[Mapping[str, Any]], ingests: Sequence[Mapping[str,
     """Return rates, their ratio, and the ratio that this machine allows.
 
     Where embedding takes every core, each CPU second of the node, on the same machine, is one that embedding lacks:
-    the ratio cannot exceed ``embedding CPU / (embedding CPU + node CPU)``, and with the client's own work
-    ``embedding CPU / all CPU``. With a GPU, or a node elsewhere, neither bound applies.
+    so no ingest is faster than ``(embedding CPU + node CPU) / cores``, and with the client's own work than
+    ``all CPU / cores``. With a GPU, or a node elsewhere, neither bound applies.
     """
     cores = psutil.cpu_count() or 1
     embed_cpu_s = median(run["client_cpu_s"] for run in alone)
@@ -56,6 +56,7 @@ def summarise(alone: Sequence[Mapping[str, Any]], ingests: Sequence[Mapping[str,
         "client_cpu_s": client_cpu_s,
         "node_cpu_s": node_cpu_s,
         "cores": cores,
+        "cores_busy": embed_cpu_s / embed_s,
         "ratio_if_only_the_node_cost": embed_s / node_floor_s,
         "ratio_by_all_cpu": embed_s / floor_s,
         "problems": [problem for run in ingests for problem in run["problems"]],

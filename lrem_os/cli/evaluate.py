@@ -29,7 +29,7 @@ _PIPED_WIDTH = 400  # a pipe has no width, and rich would cut at 80
     help="hitrate, recall, precision, ndcg, success, mrr, judged  [default: ndcg@10, hitrate@10, hitrate@100, "
     "precision@10, recall@100, judged@10]",
 )
-@click.option("-k", "--top-k", type=click.IntRange(1), help="Depth of the runs  [default: eval.top_k].")
+@click.option("-n", "--top-k", type=click.IntRange(1), help="Depth of the runs  [default: eval.top_k].")
 @click.option("--min-grade", type=click.IntRange(1), default=1, show_default=True, help="Relevant from this grade on.")
 @click.option("--baseline", metavar="RUN", help="Also show the paired differences to this run.")
 @click.option("--by-type/--no-by-type", default=True, show_default=True, help="Show each query type too.")

@@ -8,7 +8,7 @@ tensors of a small batch stay in memory that is already mapped.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -154,12 +154,13 @@ def _start_workers(num_workers: int) -> ThreadPoolExecutor:
     started = threading.Barrier(num_workers + 1)
 
     def start() -> None:
-        torch.set_num_threads(1)  # of this thread, and of threads that torch has not met yet: restored below
+        torch.set_num_threads(1)  # of this thread, and of every thread that torch has not met yet: restored below
+        torch.get_num_threads()  # now torch has met this one
         started.wait()
 
     workers = ThreadPoolExecutor(num_workers, thread_name_prefix="lrem-embed", initializer=start)
     for _ in range(num_workers):
-        workers.submit(int)
+        workers.submit(int)  # a thread starts when there is work
     started.wait()
     torch.set_num_threads(num_threads)
     return workers
@@ -176,9 +177,9 @@ def _stand_in(tokenizer: Any) -> int:
     return next((int(token) for token in known if token is not None), 0)
 
 
-def _not_unicode(texts: Iterable[str]) -> str:
+def _not_unicode(texts: Sequence[str]) -> str:
     rows = [row for row, text in enumerate(texts) if any("\ud800" <= char <= "\udfff" for char in text)]
-    return f"the texts of rows {_listed(rows)}" if rows else "the texts"
+    return f"rows {_listed(rows)}" if rows else f"{len(texts)} texts"
 
 
 def _check_finite(vectors: Vectors) -> None:

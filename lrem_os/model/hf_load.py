@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from lrem_os.config import ModelSettings
 from lrem_os.errors import CheckpointError, ConfigError, ModelError
@@ -101,7 +102,7 @@ def _load_tokenizer(folder: Path) -> Any:
         return transformers.AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, use_fast=True
         )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as exc:
+    except Exception as exc:  # what the tokenizers library raises is a bare Exception
         raise CheckpointError(f"the tokenizer in {folder} cannot be loaded: {exc}") from exc
 
 
@@ -119,7 +120,7 @@ def _load_model(folder: Path) -> Any:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as exc:
         raise CheckpointError(f"the model in {folder} cannot be loaded: {exc}") from exc
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))  # the pooler is not used
     wrong = [*missing, *map(str, info["mismatched_keys"])]

@@ -6,6 +6,7 @@ fails when opensearch-py grows one that nobody mapped.
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -101,7 +102,7 @@ def parse_retry_after(value: str | None) -> float | None:
     if not value:
         return None
     if value.strip().isdecimal():
-        return float(value)
+        return float(value.strip())
     try:
         when = parsedate_to_datetime(value)
     except ValueError:
@@ -138,7 +139,9 @@ def connect(settings: SearchSettings, *, default_url: str | None = None, pool_si
         if settings.ca_file is not None:
             options["ca_certs"] = str(settings.ca_file)
     if settings.user is not None and settings.password is not None:
-        options["http_auth"] = (settings.user, settings.password.get_secret_value())
+        # not http_auth: it is sent as Latin-1, where OpenSearch reads UTF-8 (RFC 7617)
+        pair = f"{settings.user}:{settings.password.get_secret_value()}".encode()
+        options["headers"] = {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
     if settings.token is not None:
         options["headers"] = {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
     with translate_errors():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
         with FakeOpenSearch() as fake:
             yield fake.url
     else:
-        yield os.environ.get("LREM_OS_TEST_URL") or request.getfixturevalue("opensearch_url")
+        yield request.getfixturevalue("opensearch_url")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import orjson
@@ -90,8 +91,7 @@ def info(client: OpenSearch) -> ServerInfo:
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["1 shard", "3 shards"])
 def index(client: OpenSearch, request: pytest.FixtureRequest) -> Iterator[str]:
-    name = "test-search-bodies"
-    client.indices.delete(index=name, ignore_unavailable=True)
+    name = f"test-search-bodies-{uuid4().hex[:8]}"  # the node may be shared with another run
     settings = DEFAULTS.index.model_copy(update={"shards": request.param})
     client.indices.create(index=name, body=build_index_body(DEFAULTS.catalog, settings, DIMENSION, {}))
     rows = documents()
@@ -114,7 +114,7 @@ def ask(client: OpenSearch, index: str, info: ServerInfo) -> Any:
             None if mode == "bm25" else StubEmbedder(),
             catalog=DEFAULTS.catalog,
             index=DEFAULTS.index.model_copy(update={"name": index}),
-            search=SearchSettings(candidates=CANDIDATES, **search),
+            search=SearchSettings(**({"candidates": CANDIDATES, "fusion": "rrf", "weights": (0.5, 0.5)} | search)),
             mode=mode,
             filters=filters,
         )

@@ -33,7 +33,7 @@ class Request:
     path: str
     params: Mapping[str, str]
     body: bytes
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # names in lower case
 
     @property
     def action(self) -> str:
@@ -386,7 +386,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         parts = urlsplit(self.path)
         params = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        request = Request(self.command, unquote(parts.path), params, body, dict(self.headers))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, unquote(parts.path), params, body, headers)
         with fake.counted(request):
             self._answer(fake, request, fake.fault(request) or Fault())
 

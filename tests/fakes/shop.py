@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from opensearchpy import NotFoundError, OpenSearch
 
-from lrem_os.config import CatalogSettings, IndexSettings, IngestSettings, Settings
+from lrem_os.config import CatalogSettings, IndexSettings, IngestSettings, SearchSettings, Settings
+from lrem_os.ingest import throttle
 from lrem_os.ingest.report import IngestReport, Tally
 from lrem_os.ingest.run import IngestOptions, ingest
 from lrem_os.search import index as indices
+from lrem_os.search.client import connect
 from tests.fakes.embedder import HashEmbedder
+from tests.fakes.opensearch import FakeOpenSearch
 
 Rows = Sequence[dict[str, Any]]
 
@@ -105,3 +109,14 @@ class Shop:
         for state in indices._get(self.client, f"{self.alias},{self.alias}-*"):
             with suppress(NotFoundError):
                 self.client.indices.delete(index=state.name)
+
+
+@contextmanager
+def fake_shop(folder: Path) -> Iterator[tuple[FakeOpenSearch, Shop]]:
+    """Yield a fake and a shop on it that loses no time waiting."""
+    with FakeOpenSearch() as fake, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(throttle, "_FIRST_WAIT_S", 0.001)
+        patch.setattr(throttle, "_LONGEST_WAIT_S", 0.004)
+        client = connect(SearchSettings(hosts=(fake.url,), timeout_s=5))
+        yield fake, Shop(client, "shop", folder)
+        client.close()

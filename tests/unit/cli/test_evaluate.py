@@ -130,8 +130,8 @@ def test_json_and_markdown_exclude_each_other(data: Path) -> None:
             3,
             "error: no measure is called 'ndgc@10': do you mean 'ndcg'?\n",
         ),
-        (["--runs", "bm25", "-k", "10"], 3, "error: hitrate@100 looks at 100 results, but only 10 are asked for\n"),
-        (["--runs", "half.trec", "-k", "0"], 2, "0 is not in the range x>=1"),
+        (["--runs", "bm25", "-n", "10"], 3, "error: hitrate@100 looks at 100 results, but only 10 are asked for\n"),
+        (["--runs", "half.trec", "-n", "0"], 2, "0 is not in the range x>=1"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_an_exit_code(data: Path, options: list[str], exit_code: int, message: str) -> None:

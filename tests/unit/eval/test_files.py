@@ -54,7 +54,7 @@ def test_modes_and_files_side_by_side(data: Path) -> None:
         data,
         ["bm25", str(data / "old.trec"), "vector"],
         baseline="old",
-        system={"model": "fake:64"},
+        system=lambda: {"model": "fake:64"},
         on_progress=lambda *report: progress.append(report),
     )
     assert {name: run.overall["mrr@10"].mean for name, run in result.runs.items()} == {

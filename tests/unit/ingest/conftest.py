@@ -7,12 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from lrem_os.config import SearchSettings
-from lrem_os.ingest import throttle
 from lrem_os.ingest.sources import Row, Source, read_rows
-from lrem_os.search.client import connect
 from tests.fakes.opensearch import FakeOpenSearch
-from tests.fakes.shop import Shop
+from tests.fakes.shop import Shop, fake_shop
 
 
 @pytest.fixture
@@ -36,17 +33,16 @@ def rows(source: Callable[..., Source]) -> Callable[..., list[Row]]:
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeOpenSearch]:
-    with FakeOpenSearch() as server:
-        yield server
+def fake_and_shop(tmp_path: Path) -> Iterator[tuple[FakeOpenSearch, Shop]]:
+    with fake_shop(tmp_path) as both:
+        yield both
 
 
 @pytest.fixture
-def shop(fake: FakeOpenSearch, tmp_path: Path) -> Iterator[Shop]:
-    """A shop on the fake that loses no time waiting."""
-    client = connect(SearchSettings(hosts=(fake.url,), timeout_s=5))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(throttle, "_FIRST_WAIT_S", 0.001)
-        patch.setattr(throttle, "_LONGEST_WAIT_S", 0.004)
-        yield Shop(client, "shop", tmp_path)
-    client.close()
+def fake(fake_and_shop: tuple[FakeOpenSearch, Shop]) -> FakeOpenSearch:
+    return fake_and_shop[0]
+
+
+@pytest.fixture
+def shop(fake_and_shop: tuple[FakeOpenSearch, Shop]) -> Shop:
+    return fake_and_shop[1]

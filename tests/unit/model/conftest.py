@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-WORDS = "red blue leather handbag usb cable 2 m notebook printer toner black original for copy centre the a of".split()
+WORDS = "red blue leather handbag usb cable 2 m notebook printer toner black original for copy centre the a of"
 
 
 @pytest.fixture(autouse=True)
@@ -25,28 +25,41 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def _save_tokenizer(folder: Path, *, around: str | None, max_length: int) -> int:
+def _save_wordpiece(folder: Path) -> int:
+    """Write a tokenizer as BERT has it, and return the size of its vocabulary."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
 
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([" ".join(WORDS), "abcdefghijklmnopqrstuvwxyz0123456789"], trainer)
-    if around:
-        ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-        tokenizer.post_processor = processors.TemplateProcessing(single=around, special_tokens=ids)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        eos_token="[SEP]",
-        model_max_length=max_length,
+    tokenizer.train_from_iterator([WORDS, "abcdefghijklmnopqrstuvwxyz0123456789"], trainer)
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ids)
+    return _save(tokenizer, folder, pad_token="[PAD]", unk_token="[UNK]", model_max_length=48)
+
+
+def _save_bytes(folder: Path) -> int:
+    """Write a tokenizer as Qwen has it: over bytes, without special tokens around a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
     )
-    fast.save_pretrained(str(folder))
-    return tokenizer.get_vocab_size()
+    tokenizer.train_from_iterator([WORDS], trainer)
+    return _save(tokenizer, folder, pad_token="<|endoftext|>", eos_token="<|endoftext|>", model_max_length=10**30)
+
+
+def _save(tokenizer: Any, folder: Path, **values: Any) -> int:
+    from transformers import PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **values).save_pretrained(str(folder))
+    return int(tokenizer.get_vocab_size())
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +68,7 @@ def _encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
-    vocab_size = _save_tokenizer(folder, around="[CLS] $A [SEP]", max_length=48)
+    vocab_size = _save_wordpiece(folder)
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=vocab_size,
@@ -86,7 +99,7 @@ def _decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     folder = tmp_path_factory.mktemp("models") / "tiny-qwen"
-    vocab_size = _save_tokenizer(folder, around=None, max_length=10**30)
+    vocab_size = _save_bytes(folder)
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=vocab_size,
@@ -115,7 +128,7 @@ def decoder_folder(_decoder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def load() -> Iterator[Callable[..., Any]]:
+def load() -> Callable[..., Any]:
     """``load(folder, **settings)``: an embedder on the CPU in float32."""
     from lrem_os.config import ModelSettings
     from lrem_os.model.load import load_embedder
@@ -124,4 +137,4 @@ def load() -> Iterator[Callable[..., Any]]:
         defaults: dict[str, Any] = {"name": str(folder), "device": "cpu", "dtype": "float32"}
         return load_embedder(ModelSettings(**{**defaults, **values}))
 
-    yield _load
+    return _load

@@ -28,10 +28,7 @@ def test_unit_vectors_that_depend_on_their_own_text_only(texts: list[str], dimen
 
 def test_the_same_in_another_process() -> None:
     """Python's own hash of a text differs between processes."""
-    code = (
-        "from lrem_os.model.fake import FakeEmbedder as F;"
-        "print(F(64).embed_items(['red bag', 'x']).tobytes().hex())"
-    )
+    code = "from lrem_os.model.fake import FakeEmbedder as F;print(F(64).embed_items(['red bag', 'x']).tobytes().hex())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert other.stdout.strip() == FakeEmbedder(64).embed_items(["red bag", "x"]).tobytes().hex()
 
@@ -53,6 +50,12 @@ def test_shared_words_and_shared_letters_are_close() -> None:
 def test_chunks_join_without_a_seam() -> None:
     fake, texts = FakeEmbedder(8), [f"text {number}" for number in range(5000)]
     np.testing.assert_array_equal(fake.embed_items(texts)[4990:], fake.embed_items(texts[4990:]))
+
+
+def test_a_vector_is_the_same_tomorrow() -> None:
+    """Indices hold them: when this changes, ``VERSION`` in ``fake.py`` must."""
+    expected = [0.0, 0.733, -0.2443, -0.3665, 0.1222, -0.1222, 0.4887, 0.0]
+    np.testing.assert_allclose(FakeEmbedder(8).embed_items(["red leather handbag"])[0], expected, atol=1e-4)
 
 
 def test_it_is_an_embedder_and_says_its_dimension() -> None:

@@ -161,7 +161,7 @@ def test_parse_release() -> None:
 
 def test_fetching_without_a_network_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CJDK_INDEX_URL", "https://127.0.0.1:1/index.json")
-    with pytest.raises(DownloadFailed, match="Java 21 could not be fetched: no connection$"):
+    with pytest.raises(DownloadFailed, match=r"Java 21 could not be fetched: no connection$"):
         fetch_java(tmp_path / "jdks")
 
 
@@ -171,7 +171,7 @@ def test_what_cjdk_fetches_is_found_afterwards(tmp_path: Path, monkeypatch: pyte
     shutil.make_archive(str(site / "jdk"), "gztar", site, "jdk-21.0.4")
     with serving(site) as url:
         jdks = {"jdk@adoptium": {"1.21.0.4": f"tgz+{url}/jdk.tar.gz", "1.25.0.1": f"tgz+{url}/none"}}
-        index = {system: {arch: jdks for arch in ("amd64", "arm64")} for system in ("linux", "darwin")}
+        index = {system: dict.fromkeys(("amd64", "arm64"), jdks) for system in ("linux", "darwin")}
         (site / "index.json").write_text(json.dumps(index))
         monkeypatch.setenv("CJDK_INDEX_URL", f"{url}/index.json")
         # cjdk wants https; the rest of it is the real thing

@@ -65,7 +65,7 @@ def retriever(cluster: Any, mode: Any = "hybrid", *filters: str, info: ServerInf
         None if mode == "bm25" else Embedder(),
         catalog=CatalogSettings(),
         index=IndexSettings(),
-        search=SearchSettings(**search),
+        search=SearchSettings(**({"fusion": "rrf", "weights": (0.5, 0.5)} | search)),
         mode=mode,
         filters=filters,
     )

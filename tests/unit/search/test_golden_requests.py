@@ -21,10 +21,13 @@ VECTOR = [0.6, -0.8, 0.0]
 TEXT = "red leather handbag"
 
 
+RRF: dict[str, Any] = {"fusion": "rrf", "weights": (0.5, 0.5)}
+
+
 def setup(
     version: tuple[int, int, int] = (3, 6, 0), filters: dict[str, Any] | None = None, **search: Any
 ) -> SearchSetup:
-    return SearchSetup(CATALOG, IndexSettings(), SearchSettings(**search), version, filters)
+    return SearchSetup(CATALOG, IndexSettings(), SearchSettings(**({**RRF, **search})), version, filters)
 
 
 def body(mode: Mode, of: SearchSetup, text: str = TEXT, top_k: int = 10, start: int = 0) -> dict[str, Any]:

@@ -16,8 +16,11 @@ from lrem_os.types import MODES, Mode
 FILTER = {"term": {"brand.keyword": "Sony"}}
 
 
+RRF: dict[str, Any] = {"fusion": "rrf", "weights": (0.5, 0.5)}
+
+
 def setup(version: tuple[int, int, int] = (3, 6, 0), *, filters: Any = None, **search: Any) -> SearchSetup:
-    return SearchSetup(CatalogSettings(), IndexSettings(), SearchSettings(**search), version, filters)
+    return SearchSetup(CatalogSettings(), IndexSettings(), SearchSettings(**({**RRF, **search})), version, filters)
 
 
 @pytest.mark.parametrize("mode", MODES)

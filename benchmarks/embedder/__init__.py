@@ -1,0 +1,1 @@
+"""lrem-os' embedder against sentence-transformers: same model, same texts, one process, in turns."""
