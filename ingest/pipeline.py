@@ -26,7 +26,7 @@ from lrem_os.ingest.writer import BulkWriter
 from lrem_os.search.bulk import BulkItem, Outcome, bulk_batches, bulk_item
 from lrem_os.types import Document, Embedder, Vectors
 
-_WINDOW_CHARS = 8 * 2**20  # a window of long texts is cut short, so that memory stays bounded
+_WINDOW_BYTES = 8 * 2**20  # a window of long rows is cut short, so that memory stays bounded
 _WINDOWS_AHEAD = 1
 
 
@@ -48,7 +48,7 @@ class Stretch:
 
     source_idx: int
     rows: list[Row] = field(default_factory=list)
-    num_chars: int = 0
+    num_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,8 @@ class Pipeline:
             stretch = Stretch(idx)
             for row in read_rows(source):
                 stretch.rows.append(row)
-                stretch.num_chars += sum(len(cell) for cell in (row.value or {}).values() if isinstance(cell, str))
-                if len(stretch.rows) >= self.settings.window or stretch.num_chars >= _WINDOW_CHARS:
+                stretch.num_bytes += row.num_bytes
+                if len(stretch.rows) >= self.settings.window or stretch.num_bytes >= _WINDOW_BYTES:
                     yield stretch
                     stretch = Stretch(idx)
             if stretch.rows:

@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -57,12 +57,14 @@ class Row:
         value: The row; ``None`` when it could not be read.
         error: Why not.
         raw: The text of an unreadable row, cut, for the dead-letter file.
+        num_bytes: About how much it holds, objects included.
     """
 
     line: int
     value: dict[str, Any] | None
     error: str | None = None
     raw: str | None = None
+    num_bytes: int = field(default=0, compare=False)
 
 
 def expand_sources(
@@ -180,7 +182,7 @@ def _parse_json(line: int, raw: bytes) -> Row:
         return _parse_leniently(line, raw, exc)
     if not isinstance(value, dict):
         return Row(line, None, f"holds a JSON {_json_type(value)}, not an object", _shown(raw))
-    return Row(line, value)
+    return Row(line, value, num_bytes=len(raw))
 
 
 def _parse_leniently(line: int, raw: bytes, error: orjson.JSONDecodeError) -> Row:
@@ -197,7 +199,7 @@ def _parse_leniently(line: int, raw: bytes, error: orjson.JSONDecodeError) -> Ro
         return Row(line, None, f"broken JSON: {error}", _shown(raw))
     if not isinstance(value, dict):
         return Row(line, None, f"holds a JSON {_json_type(value)}, not an object", _shown(raw))
-    return Row(line, value)
+    return Row(line, value, num_bytes=len(raw))
 
 
 def _json_type(value: object) -> str:
@@ -264,7 +266,8 @@ def _csv_row(line: int, header: list[str], cells: list[str]) -> Row:
         return Row(line, None, "is not valid UTF-8: save the file as UTF-8", str(cells)[:2000])
     if len(cells) != len(header):
         return Row(line, None, f"has {len(cells)} cells, the header {len(header)}", str(cells)[:2000])
-    return Row(line, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""})
+    value = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+    return Row(line, value, num_bytes=sum(map(len, cells)))
 
 
 def _read_parquet(source: Source) -> Iterator[Row]:
@@ -294,8 +297,9 @@ def _parquet_rows(batch: Any, line: int) -> Iterator[Row]:
         for idx in range(batch.num_rows):
             yield from _parquet_rows(batch.slice(idx, 1), line + idx)
         return
+    num_bytes = batch.nbytes // max(batch.num_rows, 1)
     for idx, value in enumerate(values, start=1):
-        yield Row(line + idx, {name: cell for name, cell in value.items() if cell is not None})
+        yield Row(line + idx, {name: cell for name, cell in value.items() if cell is not None}, num_bytes=num_bytes)
 
 
 def _shown(raw: bytes) -> str:

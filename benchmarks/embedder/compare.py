@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import psutil
 
 from lrem_os.types import Embedder, Vectors
 
@@ -34,13 +35,29 @@ def alternate(
         encode(texts[:64])
     for number in range(1, repeat + 1):
         for name, encode in methods.items():
-            cpu, start = time.process_time(), time.perf_counter()
-            vectors[name] = encode(texts)
-            seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
-            run = {"texts_per_s": len(texts) / seconds, "cpu_ms_per_text": cpu_s / len(texts) * 1000}
+            run, vectors[name] = _measure(encode, texts)
             runs[name].append(run)
-            say(f"  round {number}: {name:22} {run['texts_per_s']:7.1f} texts/s")
+            say(f"  round {number}: {name:22} {run['texts_per_s']:7.1f} texts/s, others {run['others_busy']:.0%}")
     return runs, vectors
+
+
+def _measure(encode: Encode, texts: Sequence[str]) -> tuple[dict[str, float], Vectors]:
+    """Return rate, own CPU time, and the share of all cores that other processes took meanwhile; and the vectors."""
+    busy, cpu, start = _busy_s(), time.process_time(), time.perf_counter()
+    vectors = encode(texts)
+    seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+    others_s = max(0.0, _busy_s() - busy - cpu_s)
+    run = {
+        "texts_per_s": len(texts) / seconds,
+        "cpu_ms_per_text": cpu_s / len(texts) * 1000,
+        "others_busy": others_s / seconds / (psutil.cpu_count() or 1),
+    }
+    return run, vectors
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
 
 
 def summarise(runs: dict[str, list[dict[str, float]]], ours: str, theirs: str) -> dict[str, Any]:

@@ -103,6 +103,11 @@ def _run_side_by_side(console: Console, folder: Path, name: str, given: Mapping[
             facts["status"],
         )
     console.print(table)
+    busy = max(run.get("others_cores", 0.0) for runs in result["runs"].values() for run in runs)
+    if busy >= side_by_side.BUSY_CORES:
+        console.print(
+            f"Other processes kept up to {busy:.1f} cores busy meanwhile: rates and ratios are not to be trusted."
+        )
     passed = side_by_side.passed(result["methods"])
     console.print(f"lrem-os at {side_by_side.TARGET:.2f} of the limit or more: {'yes' if passed else 'no'}")
     _save(console, name, {"num": num, "catalog": given["catalog"].name} | result, side_by_side.PACKAGES)
@@ -124,6 +129,7 @@ def _run_embedding(console: Console, folder: Path, name: str, given: Mapping[str
         ("CPU s: ingest, client / node", f"{facts['client_cpu_s']:.1f} / {facts['node_cpu_s']:.1f}"),
         (f"ratio that {facts['cores']} cores allow beside the node", f"{facts['ratio_if_only_the_node_cost']:.3f}"),
         ("… and beside the client's own work", f"{facts['ratio_by_all_cpu']:.3f}"),
+        ("cores busy with other things, at most", f"{facts['others_cores']:.2f}"),
     ):
         table.add_row(label, value)
     console.print(table)

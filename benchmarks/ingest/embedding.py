@@ -59,5 +59,6 @@ def summarise(alone: Sequence[Mapping[str, Any]], ingests: Sequence[Mapping[str,
         "cores_busy": embed_cpu_s / embed_s,
         "ratio_if_only_the_node_cost": embed_s / node_floor_s,
         "ratio_by_all_cpu": embed_s / floor_s,
+        "others_cores": max(run["others_cores"] for run in [*alone, *ingests]),
         "problems": [problem for run in ingests for problem in run["problems"]],
     }

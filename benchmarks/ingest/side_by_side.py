@@ -24,6 +24,7 @@ PACKAGES = (
     "numpy",
 )
 TARGET = 0.80
+BUSY_CORES = 0.1
 _SWEEP_DOCS = 6000
 _SENDERS = (1, 2, 3, 4)
 _BULK_DOCS = (250, 500, 1000, 2000)
@@ -101,7 +102,10 @@ def summarise(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict
         cpu_ratios = [
             cpu_s / (run["client_cpu_s"] + run["node_cpu_s"]) for run, cpu_s in zip(measured, limit_cpu_s, strict=True)
         ]
-        facts |= {key: median(run[key] for run in measured) for key in ("docs_per_s", "client_cpu_s", "node_cpu_s")}
+        facts |= {
+            key: median(run[key] for run in measured)
+            for key in ("docs_per_s", "client_cpu_s", "node_cpu_s", "others_cores")
+        }
         problems = [problem for run in measured for problem in run["problems"]]
         facts |= {"ratios": ratios, "ratio": median(ratios), "cpu_ratio": median(cpu_ratios)}
         facts |= {"problems": problems, "version": measured[0]["version"]}
@@ -128,4 +132,5 @@ def _outcome(run: Mapping[str, Any]) -> str:
     if "error" in run:
         return f"failed: {run['error'].splitlines()[-1]}"
     text = f"{run['docs_per_s']:6.0f} docs/s, CPU {run['client_cpu_s']:.1f} s client, {run['node_cpu_s']:.1f} s node"
+    text += f", others {run['others_cores']:.1f} cores" if run["others_cores"] >= BUSY_CORES else ""
     return text + (f"; WRONG: {run['problems'][0]}" if run["problems"] else "")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 
 from benchmarks.ingest.data import bench_settings, load_documents, load_vectors
 from benchmarks.ingest.methods import METHODS, Job, bulk_bodies, send_bodies
@@ -34,16 +35,19 @@ class Spent:
     seconds: float = 0.0
     client_cpu_s: float = 0.0
     node_cpu_s: float = 0.0
+    others_cores: float = 0.0
 
 
-def measure(work: Callable[[], None], node_cpu: Callable[[], float]) -> Spent:
-    """Run ``work`` once; return wall time and CPU time of this process and of the node."""
+def measure(work: Callable[[], object], node_cpu: Callable[[], float]) -> Spent:
+    """Run ``work`` once; return wall time, CPU time of this process and of the node, and the cores others kept busy."""
     gc.collect()
     gc.freeze()  # what was prepared is not the measured code's to collect
-    node_before, cpu_before, start = node_cpu(), time.process_time(), time.perf_counter()
+    node_before, busy_before = node_cpu(), _busy_s()
+    cpu_before, start = time.process_time(), time.perf_counter()
     work()
     seconds, client_cpu_s = time.perf_counter() - start, time.process_time() - cpu_before
-    return Spent(seconds, client_cpu_s, node_cpu() - node_before)
+    node_cpu_s, busy_s = node_cpu() - node_before, _busy_s() - busy_before
+    return Spent(seconds, client_cpu_s, node_cpu_s, max(0.0, busy_s - client_cpu_s - node_cpu_s) / seconds)
 
 
 def run_load(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +163,12 @@ def run_scale(job: Mapping[str, Any]) -> dict[str, Any]:
     return _answer(spent, job["num"]) | {"problems": problems}
 
 
+def _busy_s() -> float:
+    """Return the CPU seconds that all processes of this machine have used."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+
 def _check(indexed: int, wanted: int) -> None:
     if indexed != wanted:
         raise SystemExit(f"{indexed} of {wanted} documents were indexed")
@@ -184,6 +194,7 @@ def _answer(spent: Spent, num: int) -> dict[str, Any]:
         "docs_per_s": num / spent.seconds,
         "client_cpu_s": spent.client_cpu_s,
         "node_cpu_s": spent.node_cpu_s,
+        "others_cores": spent.others_cores,
         "peak_rss_mib": peak_kib / 1024,
     }
 

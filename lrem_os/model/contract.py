@@ -34,7 +34,7 @@ class TokenContract:
         query_prefix: Put before every query.
         item_prefix: Put before every item text.
         lowercase: Whether the text is lower-cased before the tokenizer sees it.
-        padding_side: Where a batch is filled up.
+        padding_side: Where a batch is filled up: always the right, where padding moves no token to another position.
         normalised: Whether vectors have length 1.
         prompt_version: See ``PROMPT_VERSION``.
     """
@@ -48,7 +48,7 @@ class TokenContract:
     query_prefix: str = ""
     item_prefix: str = ""
     lowercase: bool = False
-    padding_side: Literal["right", "left"] = "right"
+    padding_side: Literal["right"] = "right"
     normalised: bool = True
     prompt_version: int = PROMPT_VERSION
 

@@ -139,12 +139,11 @@ class HfEmbedder:
         return np.concatenate([self._forward(token_ids[:half]), self._forward(token_ids[half:])])
 
     def _pad(self, token_ids: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Return ids (B, T) int64 and mask (B, T) bool on the model's device."""
+        """Return ids (B, T) int64 and mask (B, T) bool on the model's device, filled up on the right."""
         shape = (len(token_ids), max(map(len, token_ids)))
         ids, mask = np.full(shape, _pad_id(self._tokenizer), np.int64), np.zeros(shape, np.bool_)
         for row, tokens in enumerate(token_ids):
-            place = slice(len(tokens)) if self._contract.padding_side == "right" else slice(-len(tokens), None)
-            ids[row, place], mask[row, place] = tokens, True
+            ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, True
         return torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
 
 

@@ -56,6 +56,23 @@ class HashEmbedder:
         return self.embed_items(texts)
 
 
+class Interrupted(Exception):
+    """Stands for anything that ends a run in the middle."""
+
+
+class InterruptingEmbedder(HashEmbedder):
+    """Raises after so many texts."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def embed_items(self, texts: Sequence[str]) -> Vectors:
+        if len(self.texts) >= self.after:
+            raise Interrupted
+        return super().embed_items(texts)
+
+
 def hash_vector(text: str, dimension: int) -> Vectors:
     """Return the vector of a text, shape (D,)."""
     seed = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())

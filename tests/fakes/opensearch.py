@@ -220,7 +220,7 @@ class FakeOpenSearch:
     def _create(self, request: Request, name: str) -> Answer:
         if name in self.indices:
             return _error(400, "resource_already_exists_exception", f"index [{name}] already exists")
-        body = json.loads(request.body)
+        body = json.loads(request.body or b"{}")
         settings = dict(body.get("settings", {}).get("index", {}))
         self.indices[name] = Index(body.get("mappings", {}), settings, set(body.get("aliases", {})))
         return 200, {"acknowledged": True}
@@ -286,7 +286,7 @@ class FakeOpenSearch:
         index = self._find(name)
         if index is None:
             return _error(404, "index_not_found_exception", f"no such index [{name}]")
-        body = json.loads(request.body)
+        body = json.loads(request.body or b"{}")
         ids, size = list(index.visible), body.get("size", 10)
         with_source = body.get("_source", True) is not False
         hits = [{"_id": doc_id, **({"_source": index.visible[doc_id]} if with_source else {})} for doc_id in ids]

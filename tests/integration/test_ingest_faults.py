@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,17 @@ import pytest
 
 from lrem_os.config import CatalogSettings, NodeSettings, SearchSettings
 from lrem_os.model.fake import FakeEmbedder
+from lrem_os.node.launch import port_is_free
 from lrem_os.search import index as indices
 from lrem_os.search.client import connect
 from lrem_os.text import content_hash, embedded_text
-from tests.conftest import free_port
 from tests.fakes.shop import Shop
 
 pytestmark = [pytest.mark.opensearch, pytest.mark.slow]
 
 DIMENSION = 32
 NUM_PRODUCTS = 4000
-NUM_KILLS, NUM_RESTARTS = 20, 5
+NUM_KILLS = 20
 BAD = ({}, {"title": ""}, {"title": 5}, {"title": "x", "price": "12 EUR"}, {"title": "x", "attributes": "red"})
 
 
@@ -94,6 +95,7 @@ class Job:
     shop: Shop
     catalog: Catalog
     url: str
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, *args: str, **settings: object) -> subprocess.Popen[bytes]:
         values = {
@@ -101,14 +103,21 @@ class Job:
             "model.name": f"fake:{DIMENSION}",
             "index.name": self.shop.alias,
             "ingest.window": 200,
-            "ingest.bulk_docs": 20,
-            "ingest.senders": 2,
+            "ingest.bulk_docs": 10,
+            "ingest.senders": 1,
         } | settings
         overrides = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
         command = [sys.executable, "-m", "lrem_os", "ingest", str(self.catalog.path), "--json", *args, *overrides]
-        return subprocess.Popen(
-            command, cwd=self.shop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
-        )
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, cwd=self.shop.folder, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        self.processes.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+        self.shop.client.close()
 
     def finish(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
         """Wait for a run to end as one with a few bad rows does; return its report."""
@@ -145,14 +154,21 @@ class Job:
 @pytest.fixture
 def job(opensearch_url: str, index_name: str, tmp_path: Path) -> Iterator[Job]:
     client = connect(SearchSettings(hosts=(opensearch_url,)))
-    yield Job(Shop(client, index_name, tmp_path), Catalog(tmp_path / "catalog.jsonl", seed=7), opensearch_url)
-    client.close()
+    job = Job(Shop(client, index_name, tmp_path), Catalog(tmp_path / "catalog.jsonl", seed=7), opensearch_url)
+    yield job
+    job.close()
 
 
 def test_killed_at_random_moments(job: Job) -> None:
     """``kill -9`` while it loads, most of the time; now and then while it starts, looks up or ends."""
     rng = random.Random(20)
     kinds = [[], ["--sync"], ["--recreate"]]
+    job.catalog.change()
+    process = job.start()
+    job.wait_for_writes(process)
+    begun = time.monotonic()
+    job.finish(process)
+    changes_s = (time.monotonic() - begun) / 3  # a third of the catalog changes from turn to turn
     killed = killed_while_it_wrote = 0
     for turn in range(3 * NUM_KILLS):
         if turn % 3 == 0:
@@ -160,7 +176,7 @@ def test_killed_at_random_moments(job: Job) -> None:
         process = job.start(*kinds[turn // 3 % 3])
         if turn % 4:
             job.wait_for_writes(process)
-            time.sleep(rng.uniform(0, 0.8))
+            time.sleep(rng.uniform(0, changes_s / 2))
         else:
             time.sleep(rng.uniform(0, 2.5))
         process.kill()
@@ -185,7 +201,7 @@ def test_killed_in_the_middle_little_is_done_again(job: Job) -> None:
     job.catalog.change()
     process = job.start()
     job.wait_for_writes(process)
-    time.sleep(1)
+    time.sleep(0.3)
     process.kill()
     process.communicate()
     time.sleep(0.5)  # what was on its way arrives
@@ -220,35 +236,55 @@ def test_two_processes_at_once(job: Job) -> None:
     job.assert_whole()
 
 
-def test_the_node_restarted_while_it_loads(node_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped in good order and killed, in turn; the ingest waits and goes on, and never says that it failed."""
-    from lrem_os.node.local import reset_node, start_node, stop_node
+@pytest.fixture
+def own_node(node_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NodeSettings]:
+    """A node that may be stopped and killed."""
+    from lrem_os.node.local import reset_node, start_node
 
     monkeypatch.setenv("LREM_OS_HOME", str(node_cache))
-    settings = NodeSettings(name=f"faults-{os.getpid()}", port=free_port(), heap_mb=512)
-    node = start_node(settings)
-    client = connect(SearchSettings(hosts=(node.url,)))
-    catalog = Catalog(tmp_path / "catalog.jsonl", seed=8)
-    job = Job(Shop(client, "restarts", tmp_path), catalog, node.url)
-    kinds = [[], ["--sync"], ["--recreate"], [], ["--recreate"]]
-    try:
-        for turn in range(NUM_RESTARTS):
-            catalog.change()
-            process = job.start(*kinds[turn])
+    # Below the ports that the system hands out: a client that tries again and again while nobody listens could be
+    # given the very port it tries, be connected to itself, and keep the node from coming back.
+    port = next(port for port in random.sample(range(20_000, 32_000), 100) if port_is_free(port))
+    settings = NodeSettings(name=f"faults-{os.getpid()}", port=port, heap_mb=512)
+    start_node(settings)
+    yield settings
+    reset_node(settings)
+
+
+def stop(settings: NodeSettings, *, kill: bool) -> None:
+    from lrem_os.node.local import find_node, stop_node
+
+    node = find_node(settings)
+    assert node is not None
+    if kill:
+        os.kill(node.pid, signal.SIGKILL)
+        while find_node(settings) is not None:
+            time.sleep(0.05)
+    else:
+        stop_node(settings)
+
+
+@pytest.mark.timeout(1200)
+def test_the_node_restarted_while_it_loads(own_node: NodeSettings, tmp_path: Path) -> None:
+    """Stopped in good order and killed, in turn; the ingest waits and goes on, and never says that it failed."""
+    from lrem_os.node.local import start_node
+
+    url = f"http://127.0.0.1:{own_node.port}"
+    client = connect(SearchSettings(hosts=(url,)))
+    job = Job(Shop(client, "restarts", tmp_path), Catalog(tmp_path / "catalog.jsonl", seed=8), url)
+    num_interrupted = 0
+    with closing(job):
+        for turn, kind in enumerate(([], ["--recreate"], ["--sync"], [], ["--recreate"])):
+            job.catalog.change()
+            process = job.start(*kind)
             job.wait_for_writes(process)
-            assert process.poll() is None
-            if turn % 2:
-                os.kill(node.pid, signal.SIGKILL)
-            else:
-                stop_node(settings)
-            assert process.poll() is None
-            node = start_node(settings)
+            stop(own_node, kill=turn % 2 == 1)
+            num_interrupted += process.poll() is None
+            start_node(own_node)
             job.finish(process)
         job.finish(job.start("--sync"))
         job.assert_whole()
-    finally:
-        client.close()
-        reset_node(settings)
+    assert num_interrupted >= 3
 
 
 def test_searches_see_a_whole_index_all_the_while(job: Job) -> None:

@@ -175,9 +175,12 @@ def test_windows_and_batches_of_any_size_hold_every_row(stage: Stage, source: Ma
         assert max(len(ids) for ids in stage.port.sent) <= bulk_docs
 
 
-def test_long_texts_make_short_windows(stage: Stage, source: MakeSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrem_os.ingest.pipeline._WINDOW_CHARS", 1000)
-    stage.run(source([row(str(n), "x" * 400) for n in range(10)]))
+@pytest.mark.parametrize("long", [{"title": "x" * 400}, {"attributes": {"a": ["x" * 400]}}, {"other": ["x" * 400]}])
+def test_long_rows_make_short_windows(
+    stage: Stage, source: MakeSource, monkeypatch: pytest.MonkeyPatch, long: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("lrem_os.ingest.pipeline._WINDOW_BYTES", 1000)
+    stage.run(source([row(str(n)) | long for n in range(10)]))
     assert max(stage.embedder.batches) == 3
     assert len(stage.written) == 10
 

@@ -25,19 +25,8 @@ from lrem_os.search.client import connect
 from lrem_os.types import Vectors
 from tests.fakes.embedder import HashEmbedder
 from tests.fakes.opensearch import FakeOpenSearch, Fault, Request, times
+from tests.fakes.rows import by_id, many, row
 from tests.fakes.shop import Shop
-
-
-def row(doc_id: object, title: object = "Bag", **fields: Any) -> dict[str, Any]:
-    return {"id": doc_id, "title": title, **fields}
-
-
-def many(count: int, title: str = "title") -> list[dict[str, Any]]:
-    return [row(f"p{number}", f"{title} {number}") for number in range(count)]
-
-
-def by_id(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {entry["id"]: entry for entry in rows}
 
 
 def assert_whole(shop: Shop, rows: Sequence[dict[str, Any]]) -> None:

@@ -204,6 +204,17 @@ def test_what_python_writes_as_csv_is_read_back(
     assert [row.value for row in read_rows(Source(path, "given.csv", "csv"))] == expected
 
 
+def test_rows_say_about_how_much_they_hold(rows: Rows, tmp_path: Path) -> None:
+    text = "x" * 5000
+    found = [
+        *rows([{"id": "a", "title": text}]),
+        *rows([{"id": "a", "attributes": {"deep": [text]}}]),
+        *rows(f"id,title\na,{text}\n", name="c.csv"),
+        *_parquet_rows(_parquet(tmp_path, {"id": ["a"], "attributes": [{"deep": [text]}]})),
+    ]
+    assert [5000 <= row.num_bytes <= 5100 for row in found] == [True] * 4
+
+
 def test_gzip_is_recognised_by_its_content(rows: Rows) -> None:
     packed = gzip.compress(b'{"id":"a"}\n') + gzip.compress(b'{"id":"b"}\n')
     for name in ("c.jsonl.gz", "c.jsonl"):
