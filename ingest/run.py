@@ -93,11 +93,12 @@ def ingest(
     """
     tally = Tally()
     letters = DeadLetters(options.dead_letters or _default_letters(settings.index.name))
-    with (
-        tempfile.TemporaryDirectory(prefix="lrem-os-spool-") as spool,
-        contextlib.closing(letters),
-    ):
-        sources = expand_sources(patterns, file_format=options.file_format, spool=Path(spool))
+    with contextlib.ExitStack() as stack, contextlib.closing(letters):
+
+        def spool() -> Path:
+            return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lrem-os-spool-")))
+
+        sources = expand_sources(patterns, file_format=options.file_format, spool=spool)
         with Manifest(sources, settings.catalog) as manifest:
             version = _version(sources)
             scan = manifest.build()

@@ -68,17 +68,20 @@ class Row:
 
 
 def expand_sources(
-    patterns: Sequence[str], *, file_format: str | None = None, spool: Path | None = None
+    patterns: Sequence[str],
+    *,
+    file_format: str | None = None,
+    spool: Callable[[], Path] = lambda: Path(tempfile.gettempdir()),
 ) -> list[Source]:
     """Return the input files that paths, globs and ``-`` stand for, in order.
 
-    Standard input, and what else can be read only once (a pipe), is copied to a file under ``spool`` first: a catalog
-    is read twice, once for its ids.
+    Standard input, and what else can be read only once (a pipe), is copied to a file first: a catalog is read twice,
+    once for its ids.
 
     Args:
         patterns: What the user gave.
         file_format: Overrides what the file name says; standard input is JSON Lines unless this says otherwise.
-        spool: Folder for the copies.
+        spool: Returns the folder for a copy; called only where one is needed.
 
     Raises:
         DatasetError: Nothing there, a directory, an unknown kind of file.
@@ -95,7 +98,7 @@ def expand_sources(
     return sources
 
 
-def _source(path: Path, file_format: str | None, spool: Path | None) -> Source:
+def _source(path: Path, file_format: str | None, spool: Callable[[], Path]) -> Source:
     kind = file_format or _format_of(path)
     if path.is_fifo():
         with path.open("rb") as pipe:
@@ -118,9 +121,9 @@ def _format_of(path: Path) -> str:
     )
 
 
-def _spool(stream: IO[bytes], label: str, file_format: str, spool: Path | None) -> Source:
+def _spool(stream: IO[bytes], label: str, file_format: str, spool: Callable[[], Path]) -> Source:
     try:
-        with tempfile.NamedTemporaryFile(dir=spool, suffix=f".{file_format}", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=spool(), suffix=f".{file_format}", delete=False) as file:
             shutil.copyfileobj(stream, file)
     except OSError as exc:
         raise DatasetError(f"cannot be copied to a temporary file: {exc.strerror or exc}", path=label) from exc

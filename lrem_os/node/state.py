@@ -14,6 +14,7 @@ from lrem_os.node.home import NodeHome, write_whole
 if TYPE_CHECKING:
     import psutil
 
+EXEC_S = 1.0  # far longer than an exec takes
 STOP_S = 60.0  # OpenSearch flushes its indices before it ends
 KILL_S = 15.0
 
@@ -73,10 +74,21 @@ def live_process(home: NodeHome, pid: int | None) -> psutil.Process | None:
     library = require("psutil", extra="node")
     try:
         process: psutil.Process = library.Process(pid)
-        ours = home.marker in process.cmdline() and process.status() != library.STATUS_ZOMBIE
+        ours = home.marker in _command_line(process) and process.status() != library.STATUS_ZOMBIE
     except library.Error:  # gone, a zombie, or of a user whose processes we may not see: not ours
         return None
     return process if ours else None
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    """Return the command line; while a process changes its program, the system shows an empty one for a moment."""
+    library = require("psutil", extra="node")
+    deadline = time.monotonic() + EXEC_S
+    while not (words := process.cmdline()) and process.status() != library.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return list(words)
 
 
 def end_process(process: psutil.Process) -> None:

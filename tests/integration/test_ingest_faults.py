@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -169,6 +170,8 @@ def test_killed_at_random_moments(job: Job) -> None:
     begun = time.monotonic()
     job.finish(process)
     changes_s = (time.monotonic() - begun) / 3  # a third of the catalog changes from turn to turn
+    temporary = Path(tempfile.gettempdir())
+    left_behind = set(temporary.glob("lrem-os-spool-*"))
     killed = killed_while_it_wrote = 0
     for turn in range(3 * NUM_KILLS):
         if turn % 3 == 0:
@@ -189,6 +192,7 @@ def test_killed_at_random_moments(job: Job) -> None:
             break
     assert killed == NUM_KILLS
     assert killed_while_it_wrote >= NUM_KILLS / 2
+    assert set(temporary.glob("lrem-os-spool-*")) <= left_behind
     job.finish(job.start("--sync"))
     job.assert_whole()
     job.finish(job.start("--recreate"))

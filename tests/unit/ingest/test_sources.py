@@ -22,6 +22,11 @@ Rows = Callable[..., list[Row]]
 MakeSource = Callable[..., Source]
 
 
+def expand(patterns: list[str], **options: Any) -> list[Source]:
+    """Expand what needs no copy."""
+    return expand_sources(patterns, spool=pytest.fail, **options)
+
+
 @pytest.fixture
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let a line be at most 2 KiB (the unit of the message is MiB, so it says 0)."""
@@ -288,15 +293,15 @@ def test_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:
 def test_files_are_expanded_in_order(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a.jsonl", "c.csv.gz", "d.TSV", "odd[1].parquet"):
         (tmp_path / name).touch()
-    found = expand_sources([str(tmp_path / "*.jsonl"), *(str(tmp_path / n) for n in ("c.csv.gz", "d.TSV"))])
+    found = expand([str(tmp_path / "*.jsonl"), *(str(tmp_path / n) for n in ("c.csv.gz", "d.TSV"))])
     assert [(source.path.name, source.format) for source in found] == [
         ("a.jsonl", "jsonl"),
         ("b.jsonl", "jsonl"),
         ("c.csv.gz", "csv"),
         ("d.TSV", "tsv"),
     ]
-    assert expand_sources([str(tmp_path / "odd[1].parquet")])[0].format == "parquet"  # a name, not a pattern
-    assert expand_sources([str(tmp_path / "a.jsonl")], file_format="tsv")[0].format == "tsv"
+    assert expand([str(tmp_path / "odd[1].parquet")])[0].format == "parquet"  # a name, not a pattern
+    assert expand([str(tmp_path / "a.jsonl")], file_format="tsv")[0].format == "tsv"
 
 
 @pytest.mark.parametrize(
@@ -318,12 +323,12 @@ def test_what_is_no_catalog_file_is_said(
     for name in ("notes.txt", "bare"):
         Path(name).touch()
     with pytest.raises(DatasetError, match=reason):
-        expand_sources([pattern])
+        expand([pattern])
 
 
 def test_standard_input_is_kept_for_the_second_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b'{"id":"a"}\n')))
-    (source,) = expand_sources(["-"], spool=tmp_path)
+    (source,) = expand_sources(["-"], spool=lambda: tmp_path)
     assert (source.label, source.format) == ("-", "jsonl")
     assert list(read_rows(source)) == list(read_rows(source)) == [Row(1, {"id": "a"})]
 
@@ -334,7 +339,7 @@ def test_a_pipe_is_kept_for_the_second_reading(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_bytes, args=(b"id\n1\n",))
     writer.start()
-    (source,) = expand_sources([str(pipe)], spool=tmp_path)
+    (source,) = expand_sources([str(pipe)], spool=lambda: tmp_path)
     writer.join()
     assert source.label == str(pipe)
     assert list(read_rows(source)) == list(read_rows(source)) == [Row(2, {"id": "1"})]
