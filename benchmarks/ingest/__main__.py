@@ -55,6 +55,7 @@ def find_url(given: str | None) -> str:
     "--num", type=click.IntRange(1), help="Documents of the catalog: 12,000, with --embed 2,048, if not given."
 )
 @click.option("--rounds", type=click.IntRange(1), default=3, help="How often each is measured.")
+@click.option("--patience", type=float, default=5.0, help="Seconds to wait for a calm machine before each run.")
 @click.option("--method", "methods", multiple=True, type=click.Choice(PEERS), help="Only these beside the limit.")
 @click.option("--set", "options", multiple=True, metavar="KEY=N", help="An `ingest` setting of lrem-os to try.")
 @click.option("--dimension", type=click.IntRange(2), help="Of the vectors: 384, with --scale 32, if not given.")
@@ -83,7 +84,9 @@ def _run_side_by_side(console: Console, folder: Path, name: str, given: Mapping[
     num = make_sample(given["catalog"], given["num"] or _LOAD_DOCS, given["dimension"] or 384, folder)
     console.print(f"{num:,} documents of {given['catalog'].name}, {given['rounds']} rounds, in turns")
     options = {key: int(value) for key, _, value in (option.partition("=") for option in given["options"])}
-    result = side_by_side.compare(url, folder, given["methods"] or PEERS, given["rounds"], options, console.print)
+    result = side_by_side.compare(
+        url, folder, given["methods"] or PEERS, given["rounds"], given["patience"], options, console.print
+    )
     table = Table("method", "docs/s", "of the limit", "each round", "by CPU", "client CPU s", "node CPU s", "checked")
     for key, facts in sorted(result["methods"].items(), key=lambda item: -item[1].get("docs_per_s", 0)):
         title = f"{facts['title']} {facts.get('version', '')}".strip()
@@ -118,7 +121,7 @@ def _run_embedding(console: Console, folder: Path, name: str, given: Mapping[str
     url = find_url(given["node_url"])
     num = make_sample(given["catalog"], given["num"] or _EMBED_DOCS, 2, folder)
     console.print(f"{num:,} documents of {given['catalog'].name}, {given['rounds']} rounds, in turns")
-    result = embedding.compare(url, folder, given["model"], given["rounds"], console.print)
+    result = embedding.compare(url, folder, given["model"], given["rounds"], given["patience"], console.print)
     facts = result["summary"]
     table = Table("", "")
     for label, value in (

@@ -9,7 +9,6 @@ from typing import Any
 
 import psutil
 
-from benchmarks.ingest.node import connect, settle
 from benchmarks.ingest.processes import run_worker
 
 INDEX = "bench-embed"
@@ -17,15 +16,15 @@ PACKAGES = ("lrem-os", "torch", "transformers", "opensearch-py", "orjson", "nump
 TARGET = 0.95
 
 
-def compare(url: str, folder: Path, model: str | None, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+def compare(
+    url: str, folder: Path, model: str | None, rounds: int, patience_s: float, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Run embedder alone and ingest in turns; return all runs and the summary. Raises ``WorkerFailed``."""
-    client = connect(url)
     alone: list[dict[str, Any]] = []
     ingests: list[dict[str, Any]] = []
-    job = {"url": url, "index": INDEX, "folder": str(folder), "model": model}
+    job = {"url": url, "index": INDEX, "folder": str(folder), "model": model, "patience_s": patience_s}
     for number in range(1, rounds + 1):
         for kind, runs in (("embedder", alone), ("embedding_ingest", ingests)):
-            settle(client)
             runs.append(run_worker(job | {"kind": kind}))
             say(f"  round {number}: {kind:17} {runs[-1]['docs_per_s']:6.1f} docs/s")
     return {"rounds": rounds, "summary": summarise(alone, ingests), "embedder": alone, "ingest": ingests}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 from opensearchpy import OpenSearch
 
 from benchmarks.ingest.data import VECTOR_FIELD, bench_settings
@@ -18,9 +19,8 @@ from lrem_os.types import Document, Vectors
 
 PREFIX = "bench-"
 _NUM_CHECKED = 20
-_QUIET_CPU_S = 0.05
-_SETTLE_POLL_S = 0.25
-_SETTLE_TRIES = 20
+_CALM_S = 0.5
+_CALM_PERCENT = 10.0  # of all cores
 
 Where = Callable[[str], tuple[str, ...]]
 """From a catalog field to its path in a method's documents."""
@@ -61,15 +61,11 @@ def cpu_seconds(client: OpenSearch) -> float:
     return sum(float(node["process"]["cpu"]["total_in_millis"]) for node in nodes.values()) / 1000
 
 
-def settle(client: OpenSearch) -> None:
-    """Wait until the node has finished what the last load left behind; five seconds at most."""
-    before = cpu_seconds(client)
-    for _ in range(_SETTLE_TRIES):
-        time.sleep(_SETTLE_POLL_S)
-        now = cpu_seconds(client)
-        if now - before < _QUIET_CPU_S:
-            return
-        before = now
+def settle(patience_s: float) -> None:
+    """Wait until the machine is calm: what the last load left behind is done, and nobody else works; or time is up."""
+    give_up = time.monotonic() + patience_s
+    while psutil.cpu_percent(interval=_CALM_S) > _CALM_PERCENT and time.monotonic() < give_up:
+        continue
 
 
 def find_problems(

@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 from benchmarks.ingest.methods import LIMITS, METHODS
-from benchmarks.ingest.node import connect, settle
 from benchmarks.ingest.processes import WorkerFailed, run_worker
 
 INDEX = "bench-ingest"
@@ -33,9 +32,18 @@ _FIRST_SIZE = 500
 Say = Callable[[str], None]
 
 
-def find_best_limit(url: str, folder: Path, say: Say) -> tuple[list[dict[str, int]], list[list[float]]]:
+def find_best_limit(
+    url: str, folder: Path, patience_s: float, say: Say
+) -> tuple[list[dict[str, int]], list[list[float]]]:
     """Return the two fastest settings of the limit, and all rates: senders first, then sizes with the best two."""
-    job = {"kind": "sweep", "url": url, "index": INDEX, "folder": str(folder), "num": _SWEEP_DOCS}
+    job = {
+        "kind": "sweep",
+        "url": url,
+        "index": INDEX,
+        "folder": str(folder),
+        "num": _SWEEP_DOCS,
+        "patience_s": patience_s,
+    }
     rates = run_worker(job | {"grid": [[senders, _FIRST_SIZE] for senders in _SENDERS]})["rates"]
     fastest = [int(rate[0]) for rate in sorted(rates, key=lambda rate: -rate[2])[:2]]
     sizes = [size for size in _BULK_DOCS if size != _FIRST_SIZE]
@@ -47,7 +55,13 @@ def find_best_limit(url: str, folder: Path, say: Say) -> tuple[list[dict[str, in
 
 
 def compare(
-    url: str, folder: Path, methods: Sequence[str], rounds: int, options: Mapping[str, Any], say: Say
+    url: str,
+    folder: Path,
+    methods: Sequence[str],
+    rounds: int,
+    patience_s: float,
+    options: Mapping[str, Any],
+    say: Say,
 ) -> dict[str, Any]:
     """Run every method once a round; return all runs and the summary.
 
@@ -56,21 +70,20 @@ def compare(
         folder: The sample.
         methods: Names of ``METHODS``; the limits are added.
         rounds: How often.
+        patience_s: How long to wait for a calm machine before each run.
         options: ``ingest`` settings for lrem-os, beside its defaults.
         say: Told what happens.
     """
-    limits, sweep = find_best_limit(url, folder, say)
+    limits, sweep = find_best_limit(url, folder, patience_s, say)
     names = [*LIMITS, *methods]
     given = dict(zip(LIMITS, limits, strict=True)) | {"lrem_os": dict(options)}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    client = connect(url)
     for number in range(1, rounds + 1):
         for name in names:
             if any("docs_per_s" not in run for run in runs[name]):
                 continue  # not installed, or failed: it would be the same again
-            settle(client)
             job = {"kind": "load", "method": name, "url": url, "index": INDEX, "folder": str(folder)}
-            runs[name].append(_attempt(job | {"options": given.get(name, {})}))
+            runs[name].append(_attempt(job | {"options": given.get(name, {}), "patience_s": patience_s}))
             say(f"  round {number}: {METHODS[name].title:38} {_outcome(runs[name][-1])}")
     return {
         "rounds": rounds,

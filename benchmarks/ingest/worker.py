@@ -22,7 +22,7 @@ import psutil
 
 from benchmarks.ingest.data import bench_settings, load_documents, load_vectors
 from benchmarks.ingest.methods import METHODS, Job, bulk_bodies, send_bodies
-from benchmarks.ingest.node import connect, cpu_seconds, create_index, drop, find_problems
+from benchmarks.ingest.node import connect, cpu_seconds, create_index, drop, find_problems, settle
 from lrem_os.types import Embedder
 
 _WARM_UP_TEXTS = 64
@@ -38,10 +38,11 @@ class Spent:
     others_cores: float = 0.0
 
 
-def measure(work: Callable[[], object], node_cpu: Callable[[], float]) -> Spent:
+def measure(work: Callable[[], object], node_cpu: Callable[[], float], job: Mapping[str, Any]) -> Spent:
     """Run ``work`` once; return wall time, CPU time of this process and of the node, and the cores others kept busy."""
     gc.collect()
     gc.freeze()  # what was prepared is not the measured code's to collect
+    settle(job.get("patience_s", 0.0))
     node_before, busy_before = node_cpu(), _busy_s()
     cpu_before, start = time.process_time(), time.perf_counter()
     work()
@@ -70,7 +71,7 @@ def run_load(job: Mapping[str, Any]) -> dict[str, Any]:
         client.indices.refresh(index=job["index"], params={"request_timeout": 300})
 
     try:
-        spent = measure(work, lambda: cpu_seconds(client))
+        spent = measure(work, lambda: cpu_seconds(client), job)
         problems = find_problems(client, job["index"], documents, vectors, method.where)
     finally:
         drop(client, job["index"])
@@ -86,6 +87,7 @@ def run_sweep(job: Mapping[str, Any]) -> dict[str, Any]:
     for senders, bulk_docs in [job["grid"][0], *job["grid"]]:
         bodies = bulk_bodies(documents, vectors, bulk_docs)
         drop(client, job["index"])
+        settle(job["patience_s"])
         start = time.perf_counter()
         create_index(client, job["index"], vectors.shape[1], METHODS["limit"].where)
         send_bodies(job["url"], job["index"], bodies, senders)
@@ -107,7 +109,7 @@ def run_embedder(job: Mapping[str, Any]) -> dict[str, Any]:
         for window in _windows(texts, settings.ingest.window):
             embedder.embed_items(window)
 
-    return _answer(measure(work, lambda: 0.0), len(texts))
+    return _answer(measure(work, lambda: 0.0, job), len(texts))
 
 
 def run_embedding_ingest(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,6 +129,7 @@ def run_embedding_ingest(job: Mapping[str, Any]) -> dict[str, Any]:
         spent = measure(
             lambda: reports.append(ingest(client, settings, embedder, [str(folder / "catalog.jsonl")], options)),
             lambda: cpu_seconds(client),
+            job,
         )
         count = int(client.count(index=job["index"])["count"])
     finally:
@@ -146,7 +149,7 @@ def run_scale(job: Mapping[str, Any]) -> dict[str, Any]:
     settings, embedder, catalog = bench_settings(job["index"]), FakeEmbedder(job["dimension"]), Path(job["catalog"])
     dead_letters = catalog.with_suffix(".dead.jsonl")
     if job["sink"] == "null":
-        spent = measure(lambda: ingest_to_null(settings, embedder, catalog, dead_letters), lambda: 0.0)
+        spent = measure(lambda: ingest_to_null(settings, embedder, catalog, dead_letters), lambda: 0.0, job)
         return _answer(spent, job["num"]) | {"problems": []}
     client = connect(job["url"], senders=settings.ingest.senders)
     drop(client, job["index"])
@@ -155,6 +158,7 @@ def run_scale(job: Mapping[str, Any]) -> dict[str, Any]:
         spent = measure(
             lambda: _check(ingest(client, settings, embedder, [str(catalog)], options).indexed, job["num"]),
             lambda: cpu_seconds(client),
+            job,
         )
         count = int(client.count(index=job["index"])["count"])
     finally:

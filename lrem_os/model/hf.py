@@ -1,8 +1,7 @@
 """The transformers backend: tokenise, forward, pool. Loading is in ``hf_load.py``.
 
-On a CPU, batches are spread over threads that each use one core. Measured with MiniLM on two cores, against one
-thread whose operations use both: 1.3 to 2 times as fast, because nothing waits at the end of every operation, and the
-tensors of a small batch stay in memory that is already mapped.
+On a CPU, batches are spread over threads that each use one core: nothing waits at the end of every operation. With
+MiniLM on two cores that other work shared, that was about twice as fast as one thread whose operations use both.
 """
 
 from __future__ import annotations
