@@ -13,7 +13,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,12 +101,11 @@ def pull(name: str, revision: str | None = None, *, force: bool = False) -> Mode
         entry.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".staging-", dir=entry.parent) as staging:
             _stage(name, revision, Path(staging) / "new", fresh=force)
-            _publish(Path(staging), entry, replace=force)
+            with _alone(entry.parent):  # two renames replace a model; nobody else's come between, or before the check
+                _publish(Path(staging), entry, replace=force)
+                return _verified(_read_manifest(entry / _MANIFEST))
     except OSError as exc:
         raise ModelError(f"{name} could not be stored in {entry.parent}: {exc}", hint="LREM_OS_HOME moves it") from exc
-    if found := find(name, revision):
-        return found
-    raise ModelError(f"{name} vanished from {entry} while it was fetched")
 
 
 def cached() -> list[ModelFiles]:
@@ -134,6 +134,19 @@ def _stage(name: str, revision: str | None, entry: Path, *, fresh: bool) -> None
         "files": checksums,
     }
     (entry / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from publishing into a folder; the kernel ends that when this process dies."""
+    import fcntl  # POSIX only
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _publish(staging: Path, entry: Path, *, replace: bool) -> None:
