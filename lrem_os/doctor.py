@@ -20,10 +20,12 @@ from opensearchpy import OpenSearch
 
 from lrem_os import __version__, api
 from lrem_os.config import Settings, cache_dir
-from lrem_os.errors import DependencyMissing, LremError
+from lrem_os.config_fields import without_userinfo
+from lrem_os.errors import ConfigError, DependencyMissing, LremError
 from lrem_os.extras import require
-from lrem_os.model import store
-from lrem_os.model.load import load_embedder
+from lrem_os.model import inventory
+from lrem_os.model.load import check_reasoner, load_embedder
+from lrem_os.model.package import read_adapter_config
 from lrem_os.node.home import node_root
 from lrem_os.node.local import find_node, node_health, usable_java
 from lrem_os.search import index as indices
@@ -35,7 +37,14 @@ Status = Literal["ok", "warn", "fail"]
 
 LITTLE_SPACE_BYTES = 5 * 2**30  # OpenSearch, a model and a catalog of some hundred thousand products
 NO_SPACE_BYTES = 1 * 2**30
-_FEATURES = {"model": "embedding", "node": "lrem-os node", "eval": "lrem-os eval", "parquet": "reading .parquet"}
+_FEATURES = {
+    "model": "embedding",
+    "node": "lrem-os node",
+    "eval": "lrem-os eval",
+    "parquet": "reading .parquet",
+    "remote": "models behind a server",
+    "train": "lrem-os train",
+}
 _PLUGINS = {"opensearch-knn": "vector and hybrid search", "opensearch-neural-search": "hybrid search"}
 
 
@@ -68,6 +77,7 @@ def diagnose(settings: Settings) -> Iterator[Check]:
     yield _attempt("node", lambda: _node(settings))
     model, embedder = _model(settings)
     yield model
+    yield _attempt("reasoner", lambda: _reasoner(settings))
     yield from _cluster(settings, embedder)
 
 
@@ -198,13 +208,39 @@ def _model(settings: Settings) -> tuple[Check, Embedder | None]:
     """Return the verdict on the model, and the model itself if it loads: its identity is what an index is built for."""
     name = settings.model.name
     try:
-        if not name.startswith("fake:") and store.find(name, settings.model.revision) is None:
-            message = f"{name} is not in the cache: the first command that needs it fetches it"
-            return Check("model", "warn", message, "lrem-os model pull"), None
+        is_local = settings.model.backend != "openai" and not name.startswith("fake:")
+        if is_local and (absent := inventory.missing(name, settings.model.revision)):
+            return _to_be_fetched("model", absent, "lrem-os model pull"), None
         embedder = load_embedder(settings.model)
     except LremError as exc:
         return Check("model", "fail", str(exc), exc.hint or ""), None
     return Check("model", "ok", f"{name}, {embedder.dimension} dimensions, files as they were fetched"), embedder
+
+
+def _reasoner(settings: Settings) -> Check:
+    """Return the verdict on the reasoner's files; it is not loaded: that takes seconds and memory."""
+    reasoning = settings.reasoning
+    try:
+        package = check_reasoner(settings.model, reasoning)
+    except ConfigError:
+        return Check("reasoner", "ok", "none configured (reasoning.name): --reason needs one")
+    name = reasoning.name or settings.model.name
+    if reasoning.backend == "openai":
+        return Check("reasoner", "ok", f"{name} at {without_userinfo(reasoning.url or '')}, not asked")
+    if name.startswith("fake:"):
+        return Check("reasoner", "ok", f"{name}, for tests")
+    if absent := inventory.missing(name, reasoning.revision):
+        version = f" --revision {reasoning.revision}" if reasoning.revision else ""
+        return _to_be_fetched("reasoner", absent, f"lrem-os model pull {name}{version}")
+    if package is None and reasoning.adapter is not None:
+        read_adapter_config(reasoning.adapter)
+    adapter = f" with the adapter in {reasoning.adapter}" if reasoning.adapter else ""
+    return Check("reasoner", "ok", f"{name}{adapter}, files as they were fetched")
+
+
+def _to_be_fetched(check: str, absent: list[str], hint: str) -> Check:
+    message = f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not in the cache: the first command that"
+    return Check(check, "warn", f"{message} needs it fetches it", hint)
 
 
 def _cluster(settings: Settings, embedder: Embedder | None) -> Iterator[Check]:

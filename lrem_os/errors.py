@@ -11,7 +11,10 @@
     ├ DependencyMissing        exit 5         also an ImportError: says which extra to install
     ├ ModelError               exit 4
     │ ├ CheckpointError                       files missing, corrupt, or not what the manifest says
-    │ └ EmbeddingError                        wrong dimension, NaN or infinity in a vector
+    │ ├ EmbeddingError                        wrong dimension, NaN or infinity in a vector
+    │ └ GenerationError                       the reasoner failed, hung, or is not there
+    ├ TrainingError            exit 8         a training run cannot start, or cannot go on
+    │ └ NonFiniteLoss                         a step gave NaN or infinity
     ├ NodeError                exit 10        the local OpenSearch node
     │ ├ JavaMissing                           no Java 21 or newer
     │ ├ PortInUse
@@ -33,6 +36,7 @@ Foreign exceptions are translated where they enter (``search/client.py`` for ope
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -129,6 +133,37 @@ class EmbeddingError(ModelError):
     """A vector has the wrong dimension, or holds NaN or infinity."""
 
     code = "embedding"
+
+
+class GenerationError(ModelError):
+    """The reasoner failed, did not answer in time, or cannot be reached."""
+
+    code = "generation"
+
+
+class TrainingError(LremError):
+    """A training run cannot start, or cannot go on."""
+
+    code = "training"
+    exit_code = 8
+
+
+class NonFiniteLoss(TrainingError):
+    """A training step gave NaN or infinity.
+
+    Args:
+        step: The step, from 0.
+        values: The metrics at fault.
+    """
+
+    code = "non_finite_loss"
+
+    def __init__(self, step: int, values: Mapping[str, float]) -> None:
+        super().__init__(
+            f"step {step} gave {', '.join(f'{name} = {value}' for name, value in values.items())}",
+            hint="lower the learning rate, or set dtype to float32; the last checkpoint is kept",
+        )
+        self.step = step
 
 
 class NodeError(LremError):

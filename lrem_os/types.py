@@ -5,9 +5,10 @@ Everything here is frozen and holds no connection, no model and no file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -95,11 +96,17 @@ class Ranking:
         hits: Best first.
         total: Number of matching documents as OpenSearch counts them.
         took_ms: Time OpenSearch says it took.
+        reasoning: The samples of the reasoning, where the query was reasoned about.
+        reason_ms: Time of their generation, of the whole batch that the query was part of.
+        embed_ms: Time of the reasoned query's embedding, of the whole batch likewise.
     """
 
     hits: tuple[Hit, ...]
     total: int = 0
     took_ms: float = 0.0
+    reasoning: tuple[Reasoning, ...] = ()
+    reason_ms: float = 0.0
+    embed_ms: float = 0.0
 
 
 class Embedder(Protocol):
@@ -121,6 +128,72 @@ class Embedder(Protocol):
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """Return (B, D) unit vectors of queries, in the order given. Raises ``ModelError``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """What a reasoner wrote about one query, once.
+
+    Args:
+        keywords: What is left after the rules, in the order written; empty: the model had nothing to add.
+        text: As generated, before the rules.
+        num_tokens: Tokens generated, the end-of-text token included.
+        truncated: Whether the limit ended it, not the model.
+        confidence: Geometric mean of the probabilities of the generated tokens, in [0, 1]; NaN where not known.
+    """
+
+    keywords: tuple[str, ...] = ()
+    text: str = ""
+    num_tokens: int = 0
+    truncated: bool = False
+    confidence: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoned:
+    """Queries that were reasoned about and then embedded.
+
+    Args:
+        vectors: (B, D) unit vectors.
+        reasonings: Per query, its samples.
+        reason_ms: Time of the generation, of the whole batch.
+        embed_ms: Time of the embedding, of the whole batch.
+    """
+
+    vectors: Vectors
+    reasonings: tuple[tuple[Reasoning, ...], ...]
+    reason_ms: float = 0.0
+    embed_ms: float = 0.0
+
+
+class Reasoner(Protocol):
+    """Writes keywords about queries."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the keywords: model, revision, adapter, prompt version, sampling."""
+        ...
+
+    def reason(self, queries: Sequence[str]) -> list[tuple[Reasoning, ...]]:
+        """Return the samples of each query, in the order given; a query that fails alone gets an empty one.
+
+        Raises:
+            GenerationError: The model failed as a whole, or did not answer in time.
+        """
+        ...
+
+
+@runtime_checkable
+class ReasoningEmbedder(Embedder, Protocol):
+    """An embedder that can also reason first. Direct and reasoned vectors live in the same space."""
+
+    def reason(self, queries: Sequence[str]) -> list[tuple[Reasoning, ...]]:
+        """Return the samples of each query. Raises ``GenerationError``."""
+        ...
+
+    def embed_reasoned(self, queries: Sequence[str]) -> Reasoned:
+        """Return (B, D) unit vectors of queries with their reasoning. Raises ``ModelError``."""
         ...
 
 

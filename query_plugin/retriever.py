@@ -1,20 +1,25 @@
-"""Answers queries with OpenSearch alone: embed, ask, order. What is served is what is evaluated.
+"""Answers queries with OpenSearch alone: reason where asked to, embed, ask, order. What is served is what is evaluated.
+
+A reasoned query has the reasoned vector, the keywords in its text leg, and ``reasoning.weights`` in fusion; one about
+which the reasoner says nothing is asked exactly as without it.
 
 ``build_retriever`` checks what can be checked before the first query; ``DirectRetriever`` does the rest.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import orjson
 from opensearchpy import OpenSearch
 
-from lrem_os.config import CatalogSettings, IndexSettings, SearchSettings
+from lrem_os.config import CatalogSettings, IndexSettings, ReasoningSettings, SearchSettings
 from lrem_os.errors import QueryError, Unsupported
+from lrem_os.model.reasoning import combine_keywords
 from lrem_os.search.client import ServerInfo, translate_errors
 from lrem_os.search.filters import build_filter
 from lrem_os.search.hits import may_tie_beyond, page_of, parse_response, with_legs
@@ -27,7 +32,7 @@ from lrem_os.search.requests import (
     is_blank,
     widen,
 )
-from lrem_os.types import Embedder, Mode, Query, Ranking
+from lrem_os.types import Embedder, Mode, Query, Ranking, Reasoner, Reasoning, ReasoningEmbedder, Vectors
 
 _BATCH = 32  # queries in one _msearch: well under a second of work, so a time-out means trouble
 
@@ -49,6 +54,8 @@ def build_retriever(
     mode: Mode | None = None,
     filters: Sequence[str] = (),
     with_source: bool = True,
+    reasoner: Reasoner | None = None,
+    reasoning: ReasoningSettings | None = None,
 ) -> DirectRetriever:
     """Return what answers queries on one index in one mode.
 
@@ -62,13 +69,19 @@ def build_retriever(
         mode: In place of ``search.mode``.
         filters: Expressions that every hit must match, see ``lrem_os.search.filters``.
         with_source: Whether hits bring their stored fields; an evaluation does without.
+        reasoner: Reasons about every query; none: no reasoning. Where the mode needs vectors it embeds them too, so
+            that it is a ``ReasoningEmbedder`` then.
+        reasoning: How keywords enter the text leg and the fusion.
 
     Raises:
-        QueryError: A filter cannot be read, or the mode needs an embedder and there is none.
+        QueryError: A filter cannot be read, the mode needs an embedder and there is none, or one that can reason.
         Unsupported: The server lacks a plugin, or is too old for the fusion that is configured.
     """
     mode = mode or search.mode
+    reasoning = reasoning or ReasoningSettings()
     setup = SearchSetup(catalog, index, search, info.version, build_filter(filters, catalog), with_source)
+    if mode != "bm25" and reasoner is not None and not isinstance(reasoner, ReasoningEmbedder):
+        raise QueryError(f"mode {mode!r} needs vectors, and this reasoner cannot embed", hint="use mode bm25")
     if mode != "bm25" and embedder is None:
         raise QueryError(f"mode {mode!r} needs an embedding model, and none was given", hint="use mode bm25")
     missing = [name for name in _PLUGINS[mode] if info.plugins is not None and name not in info.plugins]
@@ -77,9 +90,28 @@ def build_retriever(
             f"mode {mode!r} needs the plugin {' and '.join(missing)}, which the cluster lacks",
             hint="install it, use mode bm25, or start a local node with `lrem-os node up`",
         )
-    if mode == "hybrid":
-        fusion_pipeline(search, info.version)  # a server that cannot do it is told apart before the first query
-    return DirectRetriever(client, index.name, setup, mode, embedder)
+    fused = search.model_copy(update={"weights": reasoning.weights})
+    if mode == "hybrid":  # a server that cannot do it is told apart before the first query
+        fusion_pipeline(search, info.version)
+        if reasoner is not None:
+            fusion_pipeline(fused, info.version, key="reasoning.weights")
+    reasoned = replace(setup, search=fused, text_boost=reasoning.text_boost)
+    return DirectRetriever(client, index.name, setup, mode, embedder, reasoner, reasoned)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the models made of one query: its vector, and its reasoning with the time that took its batch."""
+
+    text: str
+    vector: list[float] | None = None
+    reasoning: tuple[Reasoning, ...] = ()
+    reason_ms: float = 0.0
+    embed_ms: float = 0.0
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        return tuple(combine_keywords(self.reasoning))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +126,8 @@ class DirectRetriever:
         setup: Fields, fusion, filter.
         mode: Which legs.
         embedder: ``None`` only in mode ``bm25``.
+        reasoner: ``None``: no query is reasoned about.
+        reasoned: Like ``setup``, for queries that have keywords.
     """
 
     client: OpenSearch
@@ -101,6 +135,8 @@ class DirectRetriever:
     setup: SearchSetup
     mode: Mode
     embedder: Embedder | None = None
+    reasoner: Reasoner | None = None
+    reasoned: SearchSetup | None = None
 
     def retrieve(self, queries: Sequence[Query], *, top_k: int) -> list[Ranking]:
         """Return one ranking a query, in the order given, each at most ``top_k`` long.
@@ -111,9 +147,10 @@ class DirectRetriever:
         """
         rankings: list[Ranking] = []
         for first in range(0, len(queries), _BATCH):
-            bodies = self._bodies([query.text for query in queries[first : first + _BATCH]], top_k, 0)
-            answers = zip(bodies, self._msearch(bodies), strict=True)
-            rankings += [self._page(body, answer, top_k, 0) for body, answer in answers]
+            read = self._read([query.text for query in queries[first : first + _BATCH]])
+            bodies = [self._body(one, top_k, 0) for one in read]
+            answers = zip(read, bodies, self._msearch(bodies), strict=True)
+            rankings += [_with_reasoning(self._page(body, answer, top_k, 0), one) for one, body, answer in answers]
         return rankings
 
     def search(self, text: str, *, top_k: int = 10, start: int = 0, explain: bool = False) -> Ranking:
@@ -127,18 +164,22 @@ class DirectRetriever:
                 deeper than ``search.candidates`` may be a few places off: fusion sees so many of each shard.
 
         Raises:
+            GenerationError: The reasoner failed.
             SearchError: OpenSearch failed.
             QueryError: The page lies beyond what the mode ranks.
         """
-        [vector] = self._vectors([text])
-        body = build_body(self.setup, self.mode, text, vector, top_k=top_k, start=start)
+        [read] = self._read([text])
+        body = self._body(read, top_k, start)
         answer = self._search(body)
-        ranking = self._page(body, answer, top_k, start)
+        ranking = _with_reasoning(self._page(body, answer, top_k, start), read)
         if not explain or is_blank(text):
             return ranking
-        if vector is None or self.mode != "hybrid":  # one leg: its ranks and scores are the final ones
+        if read.vector is None or self.mode != "hybrid":  # one leg: its ranks and scores are the final ones
             return with_legs(ranking, {self.mode: ranking}, first_rank=start + 1)
-        leg_bodies = build_leg_bodies(self.setup, text, vector, num_shards=answer["_shards"]["total"])
+        num_shards = answer["_shards"]["total"]
+        leg_bodies = build_leg_bodies(
+            self._setup_for(read), text, read.vector, num_shards=num_shards, keywords=read.keywords
+        )
         found = [parse_response(leg, keep_order=True) for leg in self._msearch(leg_bodies.values())]
         return with_legs(ranking, dict(zip(leg_bodies, found, strict=True)))
 
@@ -148,23 +189,43 @@ class DirectRetriever:
         Raises:
             QueryError: The page lies beyond what the mode ranks.
         """
-        return self._bodies([text], top_k, start)[0]
+        return self._body(self._read([text])[0], top_k, start)
 
-    def _bodies(self, texts: Sequence[str], top_k: int, start: int) -> list[dict[str, Any]]:
-        return [
-            build_body(self.setup, self.mode, text, vector, top_k=top_k, start=start)
-            for text, vector in zip(texts, self._vectors(texts), strict=True)
-        ]
+    def _body(self, read: _Read, top_k: int, start: int) -> dict[str, Any]:
+        return build_body(
+            self._setup_for(read), self.mode, read.text, read.vector, top_k=top_k, start=start, keywords=read.keywords
+        )
 
-    def _vectors(self, texts: Sequence[str]) -> list[list[float] | None]:
-        """Return the vector of each text; ``None`` where none is needed: mode ``bm25``, and blank texts."""
-        wanted = [] if self.mode == "bm25" else [clean_text(text) for text in texts if not is_blank(text)]
-        if not wanted or self.embedder is None:
-            return [None] * len(texts)
-        # through JSON: the shortest decimals that give the same float32, which is what a body should show and carry
-        vectors = np.ascontiguousarray(self.embedder.embed_queries(wanted), dtype=np.float32)
-        rows = iter(orjson.loads(orjson.dumps(vectors, option=orjson.OPT_SERIALIZE_NUMPY)))
-        return [None if is_blank(text) else next(rows) for text in texts]
+    def _setup_for(self, read: _Read) -> SearchSetup:
+        return self.reasoned if self.reasoned is not None and read.keywords else self.setup
+
+    def _read(self, texts: Sequence[str]) -> list[_Read]:
+        """Return what the models make of the texts; nothing of blank ones."""
+        wanted = [clean_text(text) for text in texts if not is_blank(text)]
+        read = iter(self._reasoned(wanted) if self.reasoner is not None else self._direct(wanted))
+        return [_Read(text) if is_blank(text) else replace(next(read), text=text) for text in texts]
+
+    def _direct(self, texts: Sequence[str]) -> list[_Read]:
+        if self.mode == "bm25" or self.embedder is None or not texts:
+            return [_Read(text) for text in texts]
+        vectors = _as_sent(self.embedder.embed_queries(texts))
+        return [_Read(text, vector) for text, vector in zip(texts, vectors, strict=True)]
+
+    def _reasoned(self, texts: Sequence[str]) -> list[_Read]:
+        if self.reasoner is None or not texts:
+            return []
+        if self.mode == "bm25" or not isinstance(self.reasoner, ReasoningEmbedder):
+            started = time.perf_counter()
+            samples = self.reasoner.reason(texts)
+            took_ms = (time.perf_counter() - started) * 1000
+            return [_Read(text, None, of, took_ms) for text, of in zip(texts, samples, strict=True)]
+        found = self.reasoner.embed_reasoned(texts)
+        vectors = found.vectors.copy()
+        empty = [row for row, samples in enumerate(found.reasonings) if not any(sample.keywords for sample in samples)]
+        if empty:  # direct vectors, whatever the model makes of empty reasoning
+            vectors[empty] = self.reasoner.embed_queries([texts[row] for row in empty])
+        rows = zip(texts, _as_sent(vectors), found.reasonings, strict=True)
+        return [_Read(text, vector, samples, found.reason_ms, found.embed_ms) for text, vector, samples in rows]
 
     def _page(self, body: Mapping[str, Any], answer: Mapping[str, Any], top_k: int, start: int) -> Ranking:
         ranking = parse_response(answer)
@@ -185,3 +246,14 @@ class DirectRetriever:
             answer = self.client.msearch(index=self.index, body=payload)
         responses: list[dict[str, Any]] = answer["responses"]
         return responses
+
+
+def _as_sent(vectors: Vectors) -> list[list[float]]:
+    """Return the shortest decimals that give the same float32, by way of JSON: what a body should show and carry."""
+    rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    sent: list[list[float]] = orjson.loads(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY))
+    return sent
+
+
+def _with_reasoning(ranking: Ranking, read: _Read) -> Ranking:
+    return replace(ranking, reasoning=read.reasoning, reason_ms=read.reason_ms, embed_ms=read.embed_ms)

@@ -33,15 +33,34 @@ LEVELS = {
     "lrem_os.ingest": 6,
     "lrem_os.query_plugin": 6,
     "lrem_os.eval": 6,
+    "lrem_os.train": 6,
+    "lrem_os.pretrained": 0,
     "lrem_os.api": 7,
     "lrem_os.doctor": 8,
     "lrem_os.demo": 8,
     "lrem_os.cli": 9,
     "lrem_os.__main__": 10,
 }
+TORCH = {
+    "lrem_os.model.adapters",
+    "lrem_os.model.decoding",
+    "lrem_os.model.generate",
+    "lrem_os.model.gguf",
+    "lrem_os.model.hf",
+    "lrem_os.model.hf_load",
+    "lrem_os.model.pooling",
+    "lrem_os.model.unified",
+    "lrem_os.train",
+}
 ONLY_IN = {  # package → modules that may import it, in any way
-    "torch": {"lrem_os.model.hf", "lrem_os.model.hf_load", "lrem_os.model.pooling", "lrem_os.doctor"},
-    "transformers": {"lrem_os.model.hf", "lrem_os.model.hf_load"},
+    "torch": TORCH | {"lrem_os.doctor", "lrem_os.cli.train_data"},  # the command only asks whether it is there
+    "transformers": TORCH | {"lrem_os.cli.train_data"},
+    "peft": {"lrem_os.model.adapters", "lrem_os.model.load", "lrem_os.train"},
+    "gguf": {"lrem_os.model.gguf"},
+    "accelerate": {"lrem_os.train"},
+    "tensorboard": {"lrem_os.train"},
+    "openai": {"lrem_os.model.openai_client", "lrem_os.train"},
+    "vllm": {"lrem_os.model.vllm"},
     "ranx": {"lrem_os.eval.measures"},
     "opensearchpy": {"lrem_os.search", "lrem_os.ingest", "lrem_os.query_plugin", "lrem_os.api", "lrem_os.doctor"},
     "jgo": {"lrem_os.node"},
@@ -51,6 +70,10 @@ ONLY_IN = {  # package → modules that may import it, in any way
 HEAVY = {
     "torch",
     "transformers",
+    "peft",
+    "accelerate",
+    "openai",
+    "httpx",
     "ranx",
     "pyarrow",
     "rich",
@@ -64,6 +87,8 @@ HEAVY = {
 BROAD_EXCEPT = {
     "lrem_os.cli.options",  # the last resort: a sentence in place of a traceback
     "lrem_os.model.hf_load",  # translates what tokenizers raises: a bare Exception
+    "lrem_os.model.gguf",  # translates whatever the reader of a damaged file runs into
+    "lrem_os.model.vllm",  # translates what torch and the engine's process raise: no root in common
     "lrem_os.ingest.prefetch",  # carries the exception of its thread over to the consumer
 }
 

@@ -38,7 +38,9 @@ def test_generated_pages_are_fresh(page: str) -> None:
 
 def fenced_lines(text: str) -> Iterator[str]:
     """Yield the lines of fenced blocks, continuation lines joined, prompts removed."""
-    for block in re.findall(r"^```(?:console|sh|bash|shell)?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+        if language not in ("", "console", "sh", "bash", "shell"):
+            continue
         for line in re.sub(r"\s*\\\n\s*", " ", block).splitlines():
             yield line.strip().removeprefix("$ ")
 

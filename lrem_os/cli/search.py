@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from lrem_os.cli.options import config_options, json_option, print_json
+from lrem_os.cli.reason import reasoning_line, reasoning_row
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lrem_os.config import CatalogSettings
-    from lrem_os.types import Hit, Mode, Ranking
+    from lrem_os.types import Hit, Mode, Ranking, Reasoning
 
 
 @click.command()
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
 @click.option("-n", "--top-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits to show.")
 @click.option("--from", "start", type=click.IntRange(0), default=0, show_default=True, help="Hits to skip.")
 @click.option("--mode", type=click.Choice(["bm25", "vector", "hybrid"]), help="Legs to ask  [default: search.mode].")
-@click.option("--explain", is_flag=True, help="Show where each leg ranked a hit, and its score there.")
+@click.option("--reason", is_flag=True, help="Reason about the query first: keywords for the text leg and the vector.")
+@click.option(
+    "--explain", is_flag=True, help="Show where each leg ranked a hit, its score there, and the reasoning if any."
+)
 @click.option("--show-body", is_flag=True, help="Print the request for Dashboards' Dev Tools instead of sending it.")
 @click.option("-i", "--index", "index_name", metavar="NAME", help="Index to search, instead of index.name.")
 @json_option
@@ -35,6 +41,7 @@ def search(
     top_k: int,
     start: int,
     mode: Mode | None,
+    reason: bool,
     explain: bool,
     show_body: bool,
     index_name: str | None,
@@ -53,6 +60,7 @@ def search(
     lrem-os search headphones --filter 'brand=Sony|Bose' --filter 'price<50' --explain
     lrem-os search --filter attributes.colour=red -n 50 --json
     lrem-os search "red leather handbag" --show-body
+    lrem-os search "what do I put under a hot pot" --reason --explain
 
     \b
     Filters:  brand=Sony  brand!=Sony  brand=Sony|Bose  price<50  price>=10  attributes.colour=red  id=B001
@@ -65,10 +73,16 @@ def search(
         overrides = (*overrides, f"index.name={index_name}")
     settings = load_settings(config_path, overrides).settings
     if show_body:
-        index, body = api.search_body(settings, text, filters=filters, top_k=top_k, start=start, mode=mode)
+        index, body = api.search_body(
+            settings, text, filters=filters, top_k=top_k, start=start, mode=mode, reason=reason
+        )
         _print_body(index, body, as_json)
         return
-    ranking = api.search(settings, text, filters=filters, top_k=top_k, start=start, mode=mode, explain=explain)
+    ranking = api.search(
+        settings, text, filters=filters, top_k=top_k, start=start, mode=mode, explain=explain, reason=reason
+    )
+    if explain and reason and not as_json:
+        print_reasoning(ranking.reasoning, f"reasoning {ranking.reason_ms:.0f} ms, embedding {ranking.embed_ms:.0f} ms")
     if as_json:
         print_json({"query": text, "mode": mode or settings.search.mode, **_to_dict(ranking, start)})
     else:
@@ -82,6 +96,13 @@ def print_ranking(ranking: Ranking, catalog: CatalogSettings, *, start: int = 0,
         return
     for row in _rows(ranking, catalog, start, explain):
         click.echo("\t".join(row))
+
+
+def print_reasoning(samples: Sequence[Reasoning], note: str) -> None:
+    """Print the samples of a reasoning on standard error: standard output is for the hits."""
+    for number, sample in enumerate(samples, 1):
+        click.echo(reasoning_line(sample, number), err=True)
+    click.echo(note if samples else f"nothing to reason about; {note}", err=True)
 
 
 def _is_terminal() -> bool:
@@ -111,7 +132,11 @@ def _to_dict(ranking: Ranking, start: int) -> dict[str, Any]:
         }
         for rank, hit in enumerate(ranking.hits, start + 1)
     ]
-    return {"total": ranking.total, "took_ms": ranking.took_ms, "hits": hits}
+    told = {"total": ranking.total, "took_ms": ranking.took_ms, "hits": hits}
+    if not ranking.reasoning:
+        return told
+    times = {"reason_ms": ranking.reason_ms, "embed_ms": ranking.embed_ms}
+    return told | {"reasoning": [reasoning_row(sample) for sample in ranking.reasoning]} | times
 
 
 def _columns(catalog: CatalogSettings) -> list[str]:

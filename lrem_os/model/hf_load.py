@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,28 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from lrem_os.config import ModelSettings
+from lrem_os.config import ModelSettings, ReasoningSettings
 from lrem_os.errors import CheckpointError, ConfigError, ModelError
 from lrem_os.model.contract import TokenContract
 from lrem_os.model.hf import HfEmbedder
 from lrem_os.model.recipe import Recipe, read_recipe
 from lrem_os.model.store import ModelFiles
+from lrem_os.model.unified import UnifiedEmbedder, add_special_tokens
 
 CPU_BATCH_TOKENS = 2048  # MiniLM, one core: 4096 costs 9 % more, 16384 40 % (page faults, padding)
+UNIFIED_TOKENS = 512  # of an item: a decoder reads thousands, at a price, and product texts are shorter
 GPU_BATCH_TOKENS = 65_536  # not measured: far above what fills a GPU, and halved where its memory ends
 
 
-def load_hf(files: ModelFiles, settings: ModelSettings) -> HfEmbedder:
+def load_hf(
+    files: ModelFiles, settings: ModelSettings, *, adapt: Callable[[Any, Any], Any] = lambda model, _: model
+) -> HfEmbedder:
     """Return an embedder over the model in ``files``.
+
+    Args:
+        files: The model.
+        settings: How it is used and where it runs.
+        adapt: Takes the loaded model and its tokenizer and returns the model to use: puts an adapter in.
 
     Raises:
         CheckpointError: The files are not a whole model.
@@ -33,9 +42,9 @@ def load_hf(files: ModelFiles, settings: ModelSettings) -> HfEmbedder:
     recipe = read_recipe(files.path, settings.pooling)
     max_tokens = _max_tokens(settings, recipe)
     device = _device(settings)
-    with _quiet():
+    with quiet():
         tokenizer = _load_tokenizer(files.path)
-        model = _load_model(files.path).to(device, _dtype(settings, device))
+        model = adapt(_load_model(files.path), tokenizer).to(device, _dtype(settings, device))
     embedder = HfEmbedder(
         model,
         tokenizer,
@@ -59,6 +68,67 @@ def load_hf(files: ModelFiles, settings: ModelSettings) -> HfEmbedder:
             hint="set model.query_prefix and model.item_prefix to '', or take another model",
         )
     return embedder
+
+
+def load_causal(
+    files: ModelFiles, settings: ModelSettings, *, adapt: Callable[[Any, Any], Any] = lambda model, _: model
+) -> tuple[Any, Any]:
+    """Return the causal LM in ``files`` in eval mode, and its tokenizer.
+
+    Args:
+        files: The model.
+        settings: Where it runs and in which arithmetic.
+        adapt: See ``load_hf``.
+
+    Raises:
+        CheckpointError: The files are not a whole causal LM.
+        ConfigError: A setting does not fit this machine.
+    """
+    device = _device(settings)
+    with quiet():
+        tokenizer = _load_tokenizer(files.path)
+        model = adapt(_load_model(files.path, transformers.AutoModelForCausalLM), tokenizer)
+    return model.to(device, _dtype(settings, device)).eval(), tokenizer
+
+
+def load_unified(
+    files: ModelFiles, settings: ModelSettings, reasoning: ReasoningSettings, *, adapt: Callable[[Any, Any], Any]
+) -> UnifiedEmbedder:
+    """Return the unified model that an adapter makes of the causal LM in ``files``.
+
+    Args:
+        files: The causal LM, under the name and revision of what is made of it.
+        settings: Length of items, and where it runs.
+        reasoning: How it samples.
+        adapt: See ``load_hf``; the special tokens are there when it is called.
+
+    Raises:
+        CheckpointError: The files are not a whole causal LM.
+        ConfigError: A setting does not fit the model or this machine.
+    """
+
+    def extend(model: Any, tokenizer: Any) -> Any:
+        add_special_tokens(model, tokenizer)
+        return adapt(model, tokenizer)
+
+    recipe = read_recipe(files.path)
+    model, tokenizer = load_causal(files, settings, adapt=extend)
+    on_cpu = model.device.type == "cpu"
+    return UnifiedEmbedder(
+        model,
+        tokenizer,
+        name=files.name,
+        revision=files.revision,
+        max_tokens=min(_max_tokens(settings, recipe), settings.max_tokens or UNIFIED_TOKENS),
+        samples=reasoning.samples,
+        temperature=reasoning.temperature,
+        max_reasoning_tokens=reasoning.max_tokens,
+        seed=reasoning.seed,
+        banned=reasoning.banned,
+        batch_tokens=settings.batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS),
+        num_workers=torch.get_num_threads() if on_cpu else 1,
+        timeout_s=reasoning.timeout_s,
+    )
 
 
 def has_bfloat16(cpuinfo: str) -> bool:
@@ -106,14 +176,14 @@ def _load_tokenizer(folder: Path) -> Any:
         raise CheckpointError(f"the tokenizer in {folder} cannot be loaded: {exc}") from exc
 
 
-def _load_model(folder: Path) -> Any:
-    """Return the model in eval mode, float32.
+def _load_model(folder: Path, kind: Any = transformers.AutoModel) -> Any:
+    """Return the model in eval mode, in the arithmetic of its files.
 
     Raises:
         CheckpointError: It cannot be loaded, or weights are missing: transformers would make them up.
     """
     try:
-        model, info = transformers.AutoModel.from_pretrained(
+        model, info = kind.from_pretrained(
             str(folder),
             local_files_only=True,
             trust_remote_code=False,
@@ -126,6 +196,8 @@ def _load_model(folder: Path) -> Any:
     wrong = [*missing, *map(str, info["mismatched_keys"])]
     if wrong:
         raise CheckpointError(f"{folder} lacks weights of {type(model).__name__}: {', '.join(wrong[:3])}")
+    if getattr(model, "pooler", None) is not None:  # BERT and its like: an adapter for all layers has nothing for it
+        model.pooler = None
     return model.eval()
 
 
@@ -137,7 +209,7 @@ def _dimension(model: Any) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' progress bars and remarks off standard error; errors are raised anyway."""
     log: Any = transformers.utils.logging  # partly untyped
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()

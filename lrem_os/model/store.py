@@ -2,7 +2,8 @@
 
 A cached model is one folder, ``models/<name>@<revision>/``, with ``manifest.json`` and the files under ``files/``. It
 is put together beside its place and renamed into it, so it is there as a whole or not at all. Fetching is in
-``fetch.py``; only safetensors and text files are ever taken, and no code of a model is run.
+``fetch.py``; only safetensors and text files are ever taken, and no code of a model is run. A model that is one GGUF
+file is converted on its way into the cache (``gguf.py``), a folder's too.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lrem_os.config import cache_dir
 from lrem_os.errors import CheckpointError, ModelError
+from lrem_os.extras import require
 from lrem_os.model import fetch
 
 _MANIFEST = "manifest.json"
@@ -49,6 +51,11 @@ class ModelFiles:
     checksums: Mapping[str, str]
 
     @property
+    def is_gguf(self) -> bool:
+        """Whether it is a folder's GGUF file, not yet converted."""
+        return any(name.endswith(fetch.GGUF) for name in self.checksums)
+
+    @property
     def num_bytes(self) -> int:
         """Size of all files."""
         return sum((self.path / name).stat().st_size for name in self.checksums)
@@ -75,7 +82,9 @@ def find(name: str, revision: str | None = None) -> ModelFiles | None:
         CheckpointError: A file is missing or changed.
     """
     if fetch.source_of(name) == "folder":
-        return _from_folder(name)
+        files = _from_folder(name)
+        if not files.is_gguf:
+            return files
     entry = _entry(name, revision)
     return _verified(_read_manifest(entry / _MANIFEST)) if (entry / _MANIFEST).exists() else None
 
@@ -94,8 +103,8 @@ def pull(name: str, revision: str | None = None, *, force: bool = False) -> Mode
     """
     if not force and (found := find(name, revision)):
         return found
-    if fetch.source_of(name) == "folder":
-        return _from_folder(name)
+    if fetch.source_of(name) == "folder" and not (files := _from_folder(name)).is_gguf:
+        return files
     entry = _entry(name, revision)
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +124,9 @@ def cached() -> list[ModelFiles]:
 
 
 def _entry(name: str, revision: str | None) -> Path:
+    """Return where a model lies in the cache; a folder's GGUF by its content."""
+    if fetch.source_of(name) == "folder":
+        name, revision = "gguf", _from_folder(name).revision
     key = re.sub(r"[^A-Za-z0-9._-]", "--", f"{name}@{revision or 'newest'}".replace("@", "--"))
     return cache_dir() / "models" / key
 
@@ -123,7 +135,16 @@ def _stage(name: str, revision: str | None, entry: Path, *, fresh: bool) -> None
     """Fetch a model and write it, with its manifest, where it can be checked before anybody sees it."""
     files = entry / _FILES
     files.mkdir(parents=True)
-    fetched = fetch.fetch(name, revision, files, fresh=fresh)
+    if fetch.source_of(name) == "folder":
+        folder = _from_folder(name)
+        name = folder.name
+        [gguf] = (folder.path / relative for relative in folder.checksums)
+        fetched = fetch.Fetched("folder", version="", commit=_convert(gguf, files))
+    else:
+        fetched = fetch.fetch(name, revision, files, fresh=fresh)
+        for gguf in files.glob(f"*{fetch.GGUF}"):
+            fetched = replace(fetched, commit=_convert(gguf, files))
+            gguf.unlink()
     checksums = _checksums(files)
     manifest = {
         "format": 1,
@@ -134,6 +155,16 @@ def _stage(name: str, revision: str | None, entry: Path, *, fresh: bool) -> None
         "files": checksums,
     }
     (entry / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _convert(gguf: Path, target: Path) -> str:
+    """Write a GGUF's model into a folder; return its revision: of the GGUF, since who converts it decides the rest."""
+    for package in ("torch", "transformers"):
+        require(package, extra="model")
+    from lrem_os.model.gguf import convert
+
+    convert(gguf, target)
+    return _content_revision({gguf.name: _sha256(gguf)})
 
 
 @contextmanager
@@ -205,7 +236,7 @@ def _verified(model: ModelFiles) -> ModelFiles:
     Raises:
         CheckpointError: A file is missing or changed.
     """
-    hint = f"lrem-os model pull {model.name} --force"
+    hint = f"lrem-os model pull {'FOLDER' if model.source == 'folder' else model.name} --force"
     for relative, expected in model.checksums.items():
         path = model.path / relative
         if not path.is_file():
@@ -231,6 +262,9 @@ def _sha256(path: Path) -> str:
 
 def _content_revision(checksums: Mapping[str, str]) -> str:
     """Return a name for the files that decide vectors; pooling and limits stand in the contract by themselves."""
+    for name, digest in checksums.items():
+        if name.endswith(fetch.GGUF):
+            return digest[:40]
     decisive = {
         name: digest for name, digest in checksums.items() if name.endswith(".safetensors") or name in _DECISIVE
     }

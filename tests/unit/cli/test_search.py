@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lrem_os.cli.search import search
-from lrem_os.types import Hit, LegScore, Ranking
+from lrem_os.types import Hit, LegScore, Ranking, Reasoning
 
 SOURCE = {"title": "Red\tleather\nbag \x1b[31m", "brand": "Sony", "price": 49.95, "attributes": {"colour": "red"}}
 FOUND = Ranking(
@@ -19,6 +20,10 @@ FOUND = Ranking(
     ),
     total=41,
     took_ms=12.0,
+)
+THOUGHT = (
+    Reasoning(("trivet", "pot\tstand"), "trivet, pot stand", num_tokens=6, confidence=0.5),
+    Reasoning(num_tokens=1, truncated=True),
 )
 
 
@@ -79,6 +84,7 @@ def test_options_reach_the_library(api: Api) -> None:
         "start": 6,
         "mode": "vector",
         "explain": False,
+        "reason": False,
     }
 
 
@@ -132,3 +138,27 @@ def test_wrong_options_are_refused(api: Api, args: tuple[str, ...]) -> None:
 def test_without_a_query_it_browses(api: Api) -> None:
     assert run("--filter", "brand=Sony").exit_code == 0
     assert api.calls[0]["text"] == ""
+
+
+def test_a_reasoning_is_told_beside_the_hits(api: Api) -> None:
+    api.ranking = replace(FOUND, reasoning=THOUGHT, reason_ms=41.6, embed_ms=3.2)
+    result = run("hot pot", "--reason", "--explain")
+    assert api.calls[0]["reason"] is True
+    assert result.stderr.splitlines() == [
+        "1\t0.500\t6\ttrivet, pot stand",
+        "2\t-\t1…\t-",
+        "reasoning 42 ms, embedding 3 ms",
+    ]
+    assert len(result.stdout.splitlines()) == 2
+    report = json.loads(run("hot pot", "--reason", "--json").stdout)
+    assert report["reasoning"][0]["keywords"] == ["trivet", "pot\tstand"]
+    assert report["reasoning"][1]["confidence"] is None
+    assert report["reason_ms"] == 41.6
+    assert "reasoning" not in json.loads(replaced(api).stdout)
+    run("hot pot", "--reason", "--show-body")
+    assert api.calls[-1]["reason"] is True
+
+
+def replaced(api: Api) -> Result:
+    api.ranking = FOUND
+    return run("hot pot", "--json")

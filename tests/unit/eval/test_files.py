@@ -10,26 +10,30 @@ from lrem_os.errors import DatasetError, InputError, LremError, RunError, Search
 from lrem_os.eval.evaluate import EvalResult
 from lrem_os.eval.files import evaluate_files
 from lrem_os.eval.runs import read_run
-from lrem_os.types import Hit, Mode, Query, Ranking
+from lrem_os.eval.specs import RunSpec
+from lrem_os.types import Hit, Query, Ranking
 
 FAST = EvalSettings(bootstrap=100)
 
 
 class Shop:
-    """Answers a query with the documents that its mode knows for the text."""
+    """Answers a query with the documents that its run knows for the text."""
 
-    def __init__(self, mode: Mode) -> None:
-        self.mode = mode
+    def __init__(self, spec: RunSpec) -> None:
+        self.spec = spec
 
     def retrieve(self, queries: Sequence[Query], *, top_k: int) -> list[Ranking]:
         known = {
             "bm25": {"bag": ("x", "a")},
             "vector": {"bag": ("a", "x"), "sofa": ("c",)},
             "hybrid": {"bag": ("my doc",)},
+            "vector+reason": {"bag": ("a",), "sofa": ("c",)},
         }
         return [
             Ranking(
-                tuple(Hit(doc_id, 1.0 / rank) for rank, doc_id in enumerate(known[self.mode].get(query.text, ()), 1))
+                tuple(
+                    Hit(doc_id, 1.0 / rank) for rank, doc_id in enumerate(known[self.spec.name].get(query.text, ()), 1)
+                )
             )
             for query in queries
         ]
@@ -126,11 +130,25 @@ def test_an_id_with_a_blank_can_be_measured_but_not_saved(data: Path) -> None:
 
 
 def test_a_cluster_that_fails_leaves_the_runs_before_it(data: Path) -> None:
-    def open_retriever(mode: Mode) -> Shop:
-        if mode == "vector":
+    def open_retriever(spec: RunSpec) -> Shop:
+        if spec.mode == "vector":
             raise SearchUnavailable("no connection")
-        return Shop(mode)
+        return Shop(spec)
 
     with pytest.raises(SearchUnavailable):
         evaluate(data, ["bm25", "vector"], save_runs=data / "runs", open_retriever=open_retriever)
     assert [path.name for path in (data / "runs").iterdir()] == ["bm25.trec"]
+
+
+def test_a_reasoned_run_is_a_run_of_its_own(data: Path) -> None:
+    opened: list[RunSpec] = []
+    result = evaluate(
+        data,
+        ["vector", "vector+reason"],
+        baseline="vector",
+        save_runs=data / "runs",
+        open_retriever=lambda spec: opened.append(spec) or Shop(spec),
+    )
+    assert [(spec.mode, spec.reason) for spec in opened] == [("vector", False), ("vector", True)]
+    assert result.runs["vector+reason"].overall["mrr@10"].mean == 1.0
+    assert sorted(path.name for path in (data / "runs").iterdir()) == ["vector+reason.trec", "vector.trec"]

@@ -7,10 +7,21 @@ from lrem_os.eval.specs import RunSpec, parse_run_specs
 
 
 def test_modes_files_and_names() -> None:
-    texts = ["bm25", "hybrid", "old.trec", "runs/x", "./vector.run.gz", "before=bm25.txt"]
+    texts = [
+        "bm25",
+        "hybrid",
+        "bm25+reason",
+        "vector+reason",
+        "old.trec",
+        "runs/x",
+        "./vector.run.gz",
+        "before=bm25.txt",
+    ]
     assert parse_run_specs(texts) == (
         RunSpec("bm25", mode="bm25"),
         RunSpec("hybrid", mode="hybrid"),
+        RunSpec("bm25+reason", mode="bm25", reason=True),
+        RunSpec("vector+reason", mode="vector", reason=True),
         RunSpec("old", path="old.trec"),
         RunSpec("x", path="runs/x"),
         RunSpec("vector", path="./vector.run.gz"),
@@ -34,6 +45,7 @@ def test_two_runs_of_one_name_are_refused(texts: list[str]) -> None:
     ("text", "message"),
     [
         ("hybird", "'hybird' is no mode and no file: do you mean 'hybrid'?"),
+        ("vector+reson", "do you mean 'vector+reason'?"),
         ("x", "'x' is no mode and no file"),
         ("", "''"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,27 @@ def load() -> Callable[..., Any]:
         return load_embedder(ModelSettings(**{**defaults, **values}))
 
     return _load
+
+
+@pytest.fixture(scope="session")
+def make_adapter() -> Callable[..., Path]:
+    """``make_adapter(model_folder, target, base=name)``: a LoRA adapter that changes what the model says."""
+    torch = pytest.importorskip("torch")
+    peft = pytest.importorskip("peft")
+    import transformers
+
+    def _make(model_folder: Path, target: Path, *, base: str, causal: bool = False, prepare: Any = None) -> Path:
+        auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
+        model = auto.from_pretrained(str(model_folder), dtype=torch.float32)
+        options = prepare(model) if prepare else {}
+        torch.manual_seed(1)
+        config = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft reads what transformers calls deprecated
+            peft.get_peft_model(model, config).save_pretrained(str(target), save_embedding_layers=False)
+        path = target / "adapter_config.json"
+        written = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": base, "revision": None}
+        write_json(path, written)
+        return target
+
+    return _make

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrem_os.model.fake import FakeEmbedder
-from lrem_os.types import Embedder
+from lrem_os.model.fake import FakeEmbedder, FakeReasoner
+from lrem_os.types import Embedder, Reasoner
 
 TEXTS = st.lists(st.text(max_size=40), max_size=20)
 HARD = ["", " ", "\x00", "\ud800", "مرحبا", "🙂" * 50, "a\u2028b", "x" * 100_000]
@@ -63,3 +63,24 @@ def test_it_is_an_embedder_and_says_its_dimension() -> None:
     assert fake.identity["model"] == "fake:64"
     assert fake.dimension == fake.identity["dimension"] == 64
     assert FakeEmbedder(8).embed_items([]).shape == (0, 8)
+
+
+@given(TEXTS)
+def test_the_fake_reasoner_says_the_same_in_any_batch(queries: list[str]) -> None:
+    fake: Reasoner = FakeReasoner(3)
+    found = fake.reason(queries)
+    assert [fake.reason([query])[0] for query in queries] == found
+    for query, samples in zip(queries, found, strict=True):
+        assert len(samples) == 3
+        for sample in samples:
+            assert len(set(sample.keywords)) == len(sample.keywords) <= 3
+            assert not set(sample.keywords) & set(query.lower().split())
+            assert sample.num_tokens == len(sample.keywords) + 1
+            assert 0.5 <= sample.confidence <= 1
+
+
+def test_the_fake_reasoner_tells_samples_apart_and_leaves_short_queries_alone() -> None:
+    [long, short] = FakeReasoner(4).reason(["what do I put under a hot pot", "usb cable"])
+    assert len({sample.keywords for sample in long}) > 1
+    assert all(sample.keywords for sample in long)
+    assert not any(sample.keywords for sample in short)

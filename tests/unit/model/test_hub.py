@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.fakes.tiny_gguf import write_gguf
+
 pytest.importorskip("huggingface_hub")
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -158,3 +160,24 @@ def test_a_repository_of_pickles_is_refused(hub: str, home: Path, monkeypatch: p
     done = lrem_os("pull", "org/tiny", home=home, HF_ENDPOINT=hub)
     assert (done.returncode, "safetensors" in done.stderr) == (4, True)
     assert "pytorch_model.bin" not in Hub.asked
+
+
+def test_of_several_ggufs_none_is_fetched(hub: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hub, "files", {"a.Q4.gguf": b"x", "a.Q8.gguf": b"y", "README.md": b"words"})
+    done = lrem_os("pull", "org/tiny", home=home, HF_ENDPOINT=hub)
+    assert (done.returncode, "holds 2 GGUF files (a.Q4.gguf, a.Q8.gguf)" in done.stderr) == (4, True), done.stderr
+    assert Hub.asked == set()
+
+
+def test_the_one_gguf_of_a_repository_is_converted(
+    hub: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("gguf")
+    content = write_gguf(tmp_path / "tiny.gguf").read_bytes()
+    monkeypatch.setattr(Hub, "files", {"tiny.gguf": content, "README.md": b"words"})
+    done = lrem_os("pull", "org/tiny", "--json", home=home, HF_ENDPOINT=hub)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(row["files"])
+    assert "tiny.gguf" not in row["files"]

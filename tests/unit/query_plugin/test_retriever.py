@@ -8,11 +8,11 @@ import orjson
 import pytest
 from opensearchpy import exceptions
 
-from lrem_os.config import CatalogSettings, IndexSettings, SearchSettings
+from lrem_os.config import CatalogSettings, IndexSettings, ReasoningSettings, SearchSettings
 from lrem_os.errors import QueryError, SearchTimeout, SearchUnavailable, Unsupported
 from lrem_os.query_plugin.retriever import DirectRetriever, build_retriever
 from lrem_os.search.client import ServerInfo
-from lrem_os.types import Query, Retriever, Vectors
+from lrem_os.types import Query, Reasoned, Reasoning, Retriever, Vectors
 
 PLUGINS = frozenset({"opensearch-knn", "opensearch-neural-search"})
 INFO = ServerInfo((3, 6, 0), PLUGINS)
@@ -56,6 +56,40 @@ class Cluster:
         lines = [orjson.loads(line) for line in body.splitlines()]
         assert lines[::2] == [{}] * (len(lines) // 2)
         return {"responses": [self.search(index=index, body=line) for line in lines[1::2]]}
+
+
+KEYWORDS = ("trivet", "pot stand")
+
+
+class Thinker(Embedder):
+    """Has something to say about queries that begin with "what"; a reasoned vector is (-1, 0)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reasoned: list[str] = []
+
+    def reason(self, queries: Sequence[str]) -> list[tuple[Reasoning, ...]]:
+        self.reasoned += queries
+        return [(Reasoning(KEYWORDS if text.startswith("what") else ()), Reasoning()) for text in queries]
+
+    def embed_reasoned(self, queries: Sequence[str]) -> Reasoned:
+        vectors = np.array([[-1, 0]] * len(queries), dtype=np.float32)
+        return Reasoned(vectors, tuple(self.reason(queries)), reason_ms=5.0, embed_ms=2.0)
+
+
+def reasoning_retriever(cluster: Any, mode: Any, **reasoning: Any) -> Any:
+    thinker = Thinker()
+    return build_retriever(
+        cluster,
+        INFO,
+        None if mode == "bm25" else thinker,
+        catalog=CatalogSettings(),
+        index=IndexSettings(),
+        search=SearchSettings(),
+        mode=mode,
+        reasoner=thinker,
+        reasoning=ReasoningSettings(**reasoning),
+    )
 
 
 def retriever(cluster: Any, mode: Any = "hybrid", *filters: str, info: ServerInfo = INFO, **search: Any) -> Any:
@@ -148,3 +182,85 @@ def test_the_clients_errors_become_ours() -> None:
         retriever(Cluster(fails=exceptions.ConnectionTimeout("TIMEOUT", "slow", None))).search("bag")
     with pytest.raises(SearchUnavailable):
         retriever(Cluster(fails=exceptions.TransportError(503, "down", {}))).retrieve([Query("q", "bag")], top_k=1)
+
+
+def test_a_reasoned_query_has_its_own_vector_keywords_and_weights() -> None:
+    cluster = Cluster(num_hits=3)
+    made = reasoning_retriever(cluster, "hybrid", weights=(0.4, 0.6), text_boost=0.5)
+    page = made.search("what goes under a pot", explain=True)
+    text, vector = cluster.bodies[0]["query"]["hybrid"]["queries"]
+    assert text["bool"]["should"][0]["multi_match"]["query"] == "what goes under a pot"
+    assert text["bool"]["should"][1]["multi_match"]["query"] == "trivet, pot stand"
+    assert text["bool"]["should"][1]["multi_match"]["boost"] == 0.5
+    assert vector["knn"]["lrem_vector"]["vector"] == [-1.0, 0.0]
+    assert "[0.4,0.6]" in str(cluster.bodies[0]["search_pipeline"]).replace(" ", "")
+    assert cluster.bodies[1]["query"] == text  # the explained leg is the leg that was fused
+    assert [sample.keywords for sample in page.reasoning] == [KEYWORDS, ()]
+    assert (page.reason_ms, page.embed_ms) == (5.0, 2.0)
+    assert made.body("what goes under a pot") == cluster.bodies[0]
+
+
+@pytest.mark.parametrize("mode", ["bm25", "vector", "hybrid"])
+def test_nothing_to_add_is_asked_exactly_as_without_a_reasoner(mode: Any) -> None:
+    direct, reasoned = Cluster(num_hits=3), Cluster(num_hits=3)
+    retriever(direct, mode, fusion="minmax", weights=(0.7, 0.3)).search("skillet")
+    page = reasoning_retriever(reasoned, mode).search("skillet")
+    assert reasoned.bodies == direct.bodies
+    assert [sample.keywords for sample in page.reasoning] == [(), ()]
+
+
+def test_a_batch_mixes_reasoned_direct_and_blank_queries() -> None:
+    cluster = Cluster(num_hits=3)
+    made = reasoning_retriever(cluster, "vector")
+    texts = ["skillet", "", "what now", "what else"]
+    rankings = made.retrieve([Query(str(number), text) for number, text in enumerate(texts)], top_k=5)
+    assert made.reasoner.reasoned == ["skillet", "what now", "what else"]
+    assert [[sample.keywords for sample in one.reasoning] for one in rankings] == [
+        [(), ()],
+        [],
+        [KEYWORDS, ()],
+        [KEYWORDS, ()],
+    ]
+    vectors = [body["query"].get("knn", {}).get("lrem_vector", {}).get("vector") for body in cluster.bodies]
+    assert vectors == [[7.0, 0.1], None, [-1.0, 0.0], [-1.0, 0.0]]
+
+
+def test_keywords_alone_need_no_embedder() -> None:
+    cluster = Cluster(num_hits=3)
+    made = reasoning_retriever(cluster, "bm25")
+    page = made.search("what goes under a pot", explain=True)
+    assert made.reasoner.seen == []
+    assert "trivet" in str(cluster.bodies[0])
+    assert page.reason_ms > 0
+    assert page.hits[0].legs["bm25"].rank == 1
+
+
+def test_a_reasoner_that_cannot_embed_is_refused_where_vectors_are_needed() -> None:
+    from lrem_os.model.fake import FakeReasoner
+
+    nothing: Any = Cluster()
+    with pytest.raises(QueryError, match="this reasoner cannot embed"):
+        build_retriever(
+            nothing,
+            INFO,
+            Embedder(),
+            catalog=CatalogSettings(),
+            index=IndexSettings(),
+            search=SearchSettings(),
+            reasoner=FakeReasoner(),
+        )
+
+
+def test_weights_of_reasoned_queries_are_checked_beforehand() -> None:
+    nothing: Any = Cluster()
+    thinker = Thinker()
+    with pytest.raises(Unsupported, match=r"reasoning\.weights is \[0\.3, 0\.7\]"):
+        build_retriever(
+            nothing,
+            ServerInfo((2, 19, 1), PLUGINS),
+            thinker,
+            catalog=CatalogSettings(),
+            index=IndexSettings(),
+            search=SearchSettings(fusion="rrf", weights=(0.5, 0.5)),
+            reasoner=thinker,
+        )

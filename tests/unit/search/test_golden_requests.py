@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,18 @@ def setup(
     return SearchSetup(CATALOG, IndexSettings(), SearchSettings(**({**RRF, **search})), version, filters)
 
 
-def body(mode: Mode, of: SearchSetup, text: str = TEXT, top_k: int = 10, start: int = 0) -> dict[str, Any]:
-    return build_body(of, mode, text, None if mode == "bm25" else VECTOR, top_k=top_k, start=start)
+def body(
+    mode: Mode, of: SearchSetup, text: str = TEXT, top_k: int = 10, start: int = 0, keywords: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    vector = None if mode == "bm25" else VECTOR
+    return build_body(of, mode, text, vector, top_k=top_k, start=start, keywords=keywords)
+
+
+def reasoned(**options: Any) -> SearchSetup:
+    return replace(setup(**{"fusion": "minmax", "weights": (0.3, 0.7), **options}), text_boost=0.2)
+
+
+KEYWORDS = ("satchel", "tote bag", "crossbody purse")
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -51,6 +62,9 @@ CASES: dict[str, dict[str, Any]] = {
     "blank": body("hybrid", setup(), text=" \t\u3000"),
     "filter_only": body("hybrid", setup(filters=FILTER), text=""),
     "wildcard_looking": body("hybrid", setup(), text='bag* "red AND ('),
+    "bm25_keywords": body("bm25", reasoned(), keywords=KEYWORDS),
+    "bm25_keywords_filter": body("bm25", reasoned(filters=FILTER), keywords=KEYWORDS),
+    "hybrid_keywords": body("hybrid", reasoned(), keywords=KEYWORDS),
     "explain_legs": build_leg_bodies(setup(filters=FILTER), TEXT, VECTOR, num_shards=2),
 }
 
@@ -65,3 +79,14 @@ def test_golden(name: str) -> None:
 
 def test_golden_files_are_all_in_use() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == set(CASES)
+
+
+@pytest.mark.parametrize("mode", ["bm25", "vector", "hybrid"])
+def test_without_keywords_or_weight_the_body_is_the_direct_one(mode: Mode) -> None:
+    of = reasoned()
+    assert (
+        body(mode, of)
+        == body(mode, replace(of, text_boost=0.0))
+        == body(mode, replace(of, text_boost=0.0), keywords=KEYWORDS)
+    )
+    assert body(mode, of, keywords=(" ", "\u200b")) == body(mode, of)

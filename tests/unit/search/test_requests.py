@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from lrem_os.config import CatalogSettings, IndexSettings, SearchSettings
 from lrem_os.errors import QueryError, Unsupported
 from lrem_os.search import requests
-from lrem_os.search.requests import SearchSetup, build_body, is_blank, lexical_text
+from lrem_os.search.requests import SearchSetup, build_body, is_blank, lexical_text, text_query
 from lrem_os.types import MODES, Mode
 
 FILTER = {"term": {"brand.keyword": "Sony"}}
@@ -129,3 +130,29 @@ def test_every_text_gives_a_body_that_can_be_sent(text: str, mode: Mode) -> None
     json.dumps(body, ensure_ascii=False).encode()
     if not is_blank(text) and mode == "bm25":
         assert body["query"]["multi_match"]["query"]
+
+
+WORDS = st.text(alphabet="abc ", max_size=80)
+
+
+@given(WORDS, st.lists(WORDS, max_size=30), st.floats(0.01, 1))
+def test_keywords_never_outweigh_the_query(text: str, keywords: list[str], text_boost: float) -> None:
+    """BM25 sums over words: words x boost of all keywords is at most ``text_boost`` x the query's words."""
+    with_boost = replace(setup(), text_boost=text_boost)
+    query = text_query(with_boost, text, keywords)
+    if "bool" not in query:
+        assert query == text_query(with_boost, text)
+        return
+    asked, added = (clause["multi_match"] for clause in query["bool"]["should"])
+    assert asked == text_query(with_boost, text)["multi_match"]
+    num_asked, num_added = (len(requests._WORD.findall(part["query"])) for part in (asked, added))
+    assert num_added * added["boost"] <= text_boost * num_asked + 1e-3
+    assert added["boost"] <= text_boost + 1e-6
+
+
+def test_query_and_keywords_together_stay_below_the_servers_limit() -> None:
+    with_boost = replace(setup(), text_boost=1.0)
+    query = text_query(with_boost, "a " * 150, ["b " * 150])
+    words = [len(clause["multi_match"]["query"].split()) for clause in query["bool"]["should"]]
+    assert words == [150, 50]
+    assert "bool" not in text_query(with_boost, "a " * 200, ["b"])

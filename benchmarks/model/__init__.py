@@ -1,0 +1,1 @@
+"""One pass against generate-then-re-encode, and decoding against transformers' own `generate`."""

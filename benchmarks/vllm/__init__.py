@@ -1,0 +1,1 @@
+"""transformers against vLLM: the same text, the same vectors, and what our layer over vLLM costs."""

@@ -1,0 +1,1 @@
+"""Training: from a catalog and a query log to a reasoner and an embedder. Needs the extra ``train``."""
