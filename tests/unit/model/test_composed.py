@@ -49,7 +49,9 @@ def says(*keywords: str, confidence: float = math.nan) -> Any:
 
 
 def compose(answers: Mapping[str, Sequence[Any]], **settings: Any) -> ComposedEmbedder:
-    return ComposedEmbedder(FakeEmbedder(64), Scripted(answers), ReasoningSettings(**settings))
+    return ComposedEmbedder(
+        FakeEmbedder(64), Scripted(answers), ReasoningSettings(**{"combine": "mean", "query_weight": 0.5} | settings)
+    )
 
 
 def e(text: str) -> Vectors:
@@ -125,7 +127,7 @@ def test_text_embeds_query_and_keywords_as_one() -> None:
 def test_each_text_is_embedded_once_and_all_in_one_call() -> None:
     embedder = Counting(8)
     answers = {HOT_POT: [says("trivet"), says("trivet"), says("mat")], "tea": [says("mat")]}
-    ComposedEmbedder(embedder, Scripted(answers), ReasoningSettings()).embed_reasoned([HOT_POT, "tea"])
+    ComposedEmbedder(embedder, Scripted(answers), ReasoningSettings(combine="mean")).embed_reasoned([HOT_POT, "tea"])
     assert embedder.calls == [[HOT_POT, "tea", "mat", "trivet"]]
 
 
