@@ -244,7 +244,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         fake = self.server.fake
-        content = self.rfile.read(int(self.headers.get("content-length") or 0))
+        length = int(self.headers.get("content-length") or 0)
+        content = self.rfile.read(length)
+        if len(content) < length:  # the client was killed while it wrote: it asked for nothing
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         call = Call(self.path, json.loads(content or b"{}"), headers)
         with fake.counted(call):
