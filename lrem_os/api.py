@@ -17,6 +17,7 @@ from lrem_os.ingest.report import IngestReport, Tally
 from lrem_os.ingest.run import IngestOptions
 from lrem_os.ingest.run import ingest as run_ingest
 from lrem_os.model.load import Models, check_reasoner, load_embedder
+from lrem_os.model.prompts import COMBINE_TEMPLATE_VERSION
 from lrem_os.node.local import find_node
 from lrem_os.query_plugin.retriever import DirectRetriever, build_retriever
 from lrem_os.search import client as search_client
@@ -274,5 +275,7 @@ def _system(settings: Settings, models: Models, specs: Sequence[RunSpec]) -> dic
     if any(spec.reason for spec in specs):
         used = {"combine", "weighting", "query_weight", "text_boost", "weights"}
         settings_used = settings.reasoning.model_dump(mode="json", include=used)
+        if settings.reasoning.combine == "text":
+            settings_used["combine_template"] = COMBINE_TEMPLATE_VERSION
         answered["reasoning"] = settings_used | {"reasoner": dict(models.reasoner.identity)}
     return answered

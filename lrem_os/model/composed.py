@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lrem_os.config import ReasoningSettings
-from lrem_os.errors import EmbeddingError, GenerationError
+from lrem_os.errors import GenerationError
 from lrem_os.model.prompts import query_with_keywords
+from lrem_os.model.rows import check_finite
 from lrem_os.types import Embedder, Reasoned, Reasoner, Reasoning, Vectors
 
 AGREEMENT_TEMPERATURE = 0.1
@@ -102,9 +103,7 @@ class ComposedEmbedder:
         reasonings = self.reason(queries)
         reasoned = time.perf_counter()
         vectors = self._embed_mean(queries, reasonings)
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
-        if bad:
-            raise EmbeddingError(f"the model gave NaN or infinity for rows {bad[:10]} of {len(queries)}")
+        check_finite(vectors)
         return Reasoned(
             vectors=vectors,
             reasonings=tuple(reasonings),

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrem_os.errors import EmbeddingError, ModelError
+from lrem_os.errors import ModelError
 from lrem_os.model.batches import plan_batches, share_tokens
 from lrem_os.model.contract import TokenContract
 from lrem_os.model.pooling import l2_normalise, pool
+from lrem_os.model.rows import check_finite, listed
 from lrem_os.types import Vectors
 
-_ROWS_NAMED = 10  # in a message
+_DAMAGED = "set model.dtype to float32; if that does not help, the weights are damaged"
 
 
 class HfEmbedder:
@@ -81,7 +82,7 @@ class HfEmbedder:
         budget = share_tokens(sum(lengths), self._batch_tokens, self._num_workers)
         for rows, part in self._run(token_ids, plan_batches(lengths, budget)):
             vectors[rows] = part
-        _check_finite(vectors)
+        check_finite(vectors, hint=_DAMAGED)
         return vectors
 
     def _tokenise(self, texts: Sequence[str]) -> list[list[int]]:
@@ -177,18 +178,4 @@ def _stand_in(tokenizer: Any) -> int:
 
 def _not_unicode(texts: Sequence[str]) -> str:
     rows = [row for row, text in enumerate(texts) if any("\ud800" <= char <= "\udfff" for char in text)]
-    return f"rows {_listed(rows)}" if rows else f"{len(texts)} texts"
-
-
-def _check_finite(vectors: Vectors) -> None:
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
-    if bad:
-        raise EmbeddingError(
-            f"the model gave NaN or infinity for rows {_listed(bad)} of {len(vectors)}",
-            hint="set model.dtype to float32; if that does not help, the weights are damaged",
-        )
-
-
-def _listed(rows: Sequence[int]) -> str:
-    more = f" and {len(rows) - _ROWS_NAMED} more" if len(rows) > _ROWS_NAMED else ""
-    return ", ".join(map(str, rows[:_ROWS_NAMED])) + more
+    return f"rows {listed(rows)}" if rows else f"{len(texts)} texts"

@@ -12,10 +12,9 @@ import transformers
 from safetensors import SafetensorError
 
 from lrem_os.config import ModelSettings, ReasoningSettings
-from lrem_os.errors import CheckpointError, ConfigError, ModelError
-from lrem_os.model.contract import TokenContract
+from lrem_os.errors import CheckpointError, ConfigError
 from lrem_os.model.hf import HfEmbedder
-from lrem_os.model.recipe import Recipe, read_recipe
+from lrem_os.model.recipe import build_contract, max_tokens_of, read_recipe
 from lrem_os.model.store import ModelFiles
 from lrem_os.model.unified import UnifiedEmbedder, add_special_tokens
 
@@ -40,34 +39,18 @@ def load_hf(
         ModelError: The model cannot be run.
     """
     recipe = read_recipe(files.path, settings.pooling)
-    max_tokens = _max_tokens(settings, recipe)
+    max_tokens_of(recipe, settings)  # refused before the weights are read
     device = _device(settings)
     with quiet():
         tokenizer = _load_tokenizer(files.path)
         model = adapt(_load_model(files.path), tokenizer).to(device, _dtype(settings, device))
-    embedder = HfEmbedder(
+    return HfEmbedder(
         model,
         tokenizer,
-        TokenContract(
-            model=files.name,
-            revision=files.revision,
-            dimension=_dimension(model),
-            pooling=recipe.pooling,
-            max_tokens=max_tokens,
-            special_tokens=tuple(tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"])),
-            query_prefix=recipe.query_prompt if settings.query_prefix is None else settings.query_prefix,
-            item_prefix=recipe.item_prompt if settings.item_prefix is None else settings.item_prefix,
-            lowercase=recipe.lowercase,
-        ),
+        build_contract(files, recipe, settings, dimension=_dimension(model), tokenizer=tokenizer),
         batch_tokens=settings.batch_tokens or (CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS),
         num_workers=torch.get_num_threads() if device.type == "cpu" else 1,
     )
-    if not recipe.pools_prompt and (embedder.contract.query_prefix or embedder.contract.item_prefix):
-        raise ModelError(
-            f"{files.name} leaves its prompt out when it pools, which lrem-os does not do",
-            hint="set model.query_prefix and model.item_prefix to '', or take another model",
-        )
-    return embedder
 
 
 def load_causal(
@@ -119,7 +102,7 @@ def load_unified(
         tokenizer,
         name=files.name,
         revision=files.revision,
-        max_tokens=min(_max_tokens(settings, recipe), settings.max_tokens or UNIFIED_TOKENS),
+        max_tokens=min(max_tokens_of(recipe, settings), settings.max_tokens or UNIFIED_TOKENS),
         samples=reasoning.samples,
         temperature=reasoning.temperature,
         max_reasoning_tokens=reasoning.max_tokens,
@@ -135,18 +118,6 @@ def has_bfloat16(cpuinfo: str) -> bool:
     """Return whether ``/proc/cpuinfo`` tells of a processor that multiplies bfloat16 itself, not by way of float32."""
     flags = next((line.split() for line in cpuinfo.splitlines() if line.startswith("flags")), [])
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _max_tokens(settings: ModelSettings, recipe: Recipe) -> int:
-    if settings.max_tokens is None:
-        return recipe.max_tokens
-    if settings.max_tokens > recipe.max_positions:
-        raise ConfigError(
-            f"model.max_tokens is {settings.max_tokens}, but {settings.name} cannot read more than"
-            f" {recipe.max_positions}",
-            hint=f"set it to {recipe.max_positions} or less",
-        )
-    return settings.max_tokens
 
 
 def _device(settings: ModelSettings) -> torch.device:

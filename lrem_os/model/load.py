@@ -51,7 +51,10 @@ class Models:
     def reasoner(self) -> Reasoner:
         """What reasons, without an embedder unless the two are one. Raises as ``load_reasoner`` does."""
         embedder = self._given or self.__dict__.get("embedder")
-        return embedder if isinstance(embedder, ReasoningEmbedder) else load_reasoner(self._model, self._reasoning)
+        if isinstance(embedder, ReasoningEmbedder):  # its own identity is that of its vectors
+            reasoner: Reasoner = getattr(embedder, "reasoner", embedder)
+            return reasoner
+        return load_reasoner(self._model, self._reasoning)
 
     @cached_property
     def reasoning_embedder(self) -> ReasoningEmbedder:
@@ -126,7 +129,7 @@ def load_reasoner(model: ModelSettings, reasoning: ReasoningSettings) -> Reasone
         return _openai_reasoner(reasoning)
     _require_torch()
     if package is not None and package.kind == "unified":
-        unified: Reasoner = _load_unified(package, model, reasoning)
+        unified: Reasoner = _load_unified(package, model, reasoning).reasoner
         return unified
     if package is not None:
         files, adapt = _trained(package, "reasoner")

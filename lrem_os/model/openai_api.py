@@ -15,9 +15,8 @@ from lrem_os.errors import EmbeddingError, GenerationError, ModelError
 from lrem_os.model.openai_client import OpenAIClient, Refused
 from lrem_os.model.prompts import CHAT_TEMPLATE_VERSION, REASON_TEMPLATE_VERSION, reason_instruction, reason_prompt
 from lrem_os.model.reasoning import parse_reasoning
+from lrem_os.model.rows import listed
 from lrem_os.types import Reasoning, Vectors
-
-_ROWS_NAMED = 10  # in a message
 
 
 class OpenAIReasoner:
@@ -213,7 +212,7 @@ class OpenAIEmbedder:
         refused = {number: row for number, row in enumerate(rows) if isinstance(row, Refused)}
         if refused:
             raise EmbeddingError(
-                f"{self._model} refused rows {_listed(list(refused))} of {len(texts)}: {next(iter(refused.values()))}",
+                f"{self._model} refused rows {listed(list(refused))} of {len(texts)}: {next(iter(refused.values()))}",
                 hint="shorten the texts, or let the server cut them",
             )
         vectors = [row for row in rows if not isinstance(row, Refused)]
@@ -221,7 +220,7 @@ class OpenAIEmbedder:
         wrong = [number for number, vector in enumerate(vectors) if vector.shape != (dimension,)]
         if wrong:
             raise EmbeddingError(
-                f"{self._model} gave {vectors[wrong[0]].size} numbers for rows {_listed(wrong)}, not {dimension}",
+                f"{self._model} gave {vectors[wrong[0]].size} numbers for rows {listed(wrong)}, not {dimension}",
                 hint="set the dimension that the model has; an index must be built anew for another one",
             )
         return _normalised(np.stack(vectors), self._model)
@@ -299,13 +298,8 @@ def _normalised(vectors: Vectors, model: str) -> Vectors:
     bad = np.flatnonzero(~(np.isfinite(vectors).all(axis=1) & np.isfinite(norms[:, 0]) & (norms[:, 0] > 0))).tolist()
     if bad:
         raise EmbeddingError(
-            f"{model} gave NaN, infinity or zeros for rows {_listed(bad)} of {len(vectors)}",
+            f"{model} gave NaN, infinity or zeros for rows {listed(bad)} of {len(vectors)}",
             hint="look into the server's log; float32 may help",
         )
     unit: Vectors = vectors / norms
     return unit
-
-
-def _listed(rows: Sequence[int]) -> str:
-    more = f" and {len(rows) - _ROWS_NAMED} more" if len(rows) > _ROWS_NAMED else ""
-    return ", ".join(map(str, rows[:_ROWS_NAMED])) + more

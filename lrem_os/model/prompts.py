@@ -77,15 +77,6 @@ def unified_prompt(query: str) -> str:
     return f"{UNIFIED_QUERY_PREFIX}{one_line(query)}{THINK}"
 
 
-def unified_reasoned(query: str, keywords: str) -> str:
-    """Return a query with its reasoning; empty keywords are empty reasoning, which is not the same as none.
-
-    >>> unified_reasoned("la mer dupe", "moisturiser, barrier cream")
-    'Shopping query: la mer dupe<think> moisturiser, barrier cream</think><emb>'
-    """
-    return f"{unified_prompt(query)}{reason_answer(keywords)}{END_THINK}{EMB}"
-
-
 def unified_item(text: str) -> str:
     """Return an item, which is always embedded at once.
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lrem_os.errors import CheckpointError, ModelError
-from lrem_os.model.contract import Pooling
+from lrem_os.config import ModelSettings
+from lrem_os.errors import CheckpointError, ConfigError, ModelError
+from lrem_os.model.contract import Pooling, TokenContract
+from lrem_os.model.store import ModelFiles
 
 _RUNNABLE = {"Transformer", "Pooling", "Normalize"}
 _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # their positions start after the padding id
@@ -73,6 +75,58 @@ def read_recipe(folder: Path, pooling: Pooling | Literal["auto"] = "auto") -> Re
         item_prompt=next((prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), ""),
         pools_prompt=bool(pooling_config.get("include_prompt", True)),
     )
+
+
+def max_tokens_of(recipe: Recipe, settings: ModelSettings) -> int:
+    """Return the length that texts are cut to.
+
+    Raises:
+        ConfigError: ``model.max_tokens`` is more than the model can read.
+    """
+    if settings.max_tokens is None:
+        return recipe.max_tokens
+    if settings.max_tokens > recipe.max_positions:
+        raise ConfigError(
+            f"model.max_tokens is {settings.max_tokens}, but {settings.name} cannot read more than"
+            f" {recipe.max_positions}",
+            hint=f"set it to {recipe.max_positions} or less",
+        )
+    return settings.max_tokens
+
+
+def build_contract(
+    files: ModelFiles, recipe: Recipe, settings: ModelSettings, *, dimension: int, tokenizer: Any
+) -> TokenContract:
+    """Return how a model turns texts into vectors, the same whichever library runs it.
+
+    Args:
+        files: The model.
+        recipe: What its files say.
+        settings: What is wanted instead.
+        dimension: Length D of its vectors.
+        tokenizer: Its tokenizer, of transformers.
+
+    Raises:
+        ConfigError: ``model.max_tokens`` is more than the model can read.
+        ModelError: The model pools in a way that is not implemented here.
+    """
+    contract = TokenContract(
+        model=files.name,
+        revision=files.revision,
+        dimension=dimension,
+        pooling=recipe.pooling,
+        max_tokens=max_tokens_of(recipe, settings),
+        special_tokens=tuple(tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"])),
+        query_prefix=recipe.query_prompt if settings.query_prefix is None else settings.query_prefix,
+        item_prefix=recipe.item_prompt if settings.item_prefix is None else settings.item_prefix,
+        lowercase=recipe.lowercase,
+    )
+    if not recipe.pools_prompt and (contract.query_prefix or contract.item_prefix):
+        raise ModelError(
+            f"{files.name} leaves its prompt out when it pools, which lrem-os does not do",
+            hint="set model.query_prefix and model.item_prefix to '', or take another model",
+        )
+    return contract
 
 
 def _pooling_config(folder: Path) -> Mapping[str, Any]:

@@ -127,9 +127,9 @@ class UnifiedEmbedder:
         return {**self.contract.identity, "template": UNIFIED_TEMPLATE_VERSION, "max_query_tokens": MAX_QUERY_TOKENS}
 
     @property
-    def reasoner_identity(self) -> Mapping[str, Any]:
-        """What decides the keywords."""
-        return self._reasoner.identity
+    def reasoner(self) -> HfReasoner:
+        """The same model as a reasoner alone; its identity is what decides the keywords."""
+        return self._reasoner
 
     def embed_items(self, texts: Sequence[str]) -> Vectors:
         """Return (B, D) unit vectors of catalog items, in the order given.

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from lrem_os.config import ModelSettings
-from lrem_os.errors import CheckpointError, ConfigError, EmbeddingError, GenerationError, ModelError
+from lrem_os.errors import CheckpointError, EmbeddingError, GenerationError, ModelError
 from lrem_os.extras import require
 from lrem_os.model.contract import Pooling, TokenContract
 from lrem_os.model.prompts import REASON_TEMPLATE_VERSION, reason_prompt
 from lrem_os.model.reasoning import parse_reasoning
-from lrem_os.model.recipe import read_recipe
+from lrem_os.model.recipe import build_contract, max_tokens_of, read_recipe
 from lrem_os.model.store import ModelFiles
 from lrem_os.types import Reasoning, Vectors
 
@@ -236,39 +236,19 @@ def load_vllm_embedder(
     """
     vllm = require("vllm", extra="vllm")
     recipe = read_recipe(files.path, settings.pooling)
-    max_tokens = recipe.max_tokens if settings.max_tokens is None else settings.max_tokens
-    if max_tokens > recipe.max_positions:
-        raise ConfigError(
-            f"model.max_tokens is {max_tokens}, but {files.name} cannot read more than {recipe.max_positions}",
-            hint=f"set it to {recipe.max_positions} or less",
-        )
     pooler = require("vllm.config", extra="vllm").PoolerConfig(pooling_type=_POOLING[recipe.pooling])
     options: dict[str, Any] = {
         "runner": "pooling",
         "convert": "embed",
         "pooler_config": pooler,
-        "max_model_len": max_tokens,
+        "max_model_len": max_tokens_of(recipe, settings),
         "dtype": settings.dtype,
     }
     llm = _start(vllm, files, options | dict(engine or {}), ModelError)
-    tokenizer = llm.get_tokenizer()
-    contract = TokenContract(
-        model=files.name,
-        revision=files.revision,
-        dimension=int(llm.model_config.get_hidden_size()),
-        pooling=recipe.pooling,
-        max_tokens=max_tokens,
-        special_tokens=tuple(tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"])),
-        query_prefix=recipe.query_prompt if settings.query_prefix is None else settings.query_prefix,
-        item_prefix=recipe.item_prompt if settings.item_prefix is None else settings.item_prefix,
-        lowercase=recipe.lowercase,
+    dimension = int(llm.model_config.get_hidden_size())
+    return VllmEmbedder(
+        llm, build_contract(files, recipe, settings, dimension=dimension, tokenizer=llm.get_tokenizer())
     )
-    if not recipe.pools_prompt and (contract.query_prefix or contract.item_prefix):
-        raise ModelError(
-            f"{files.name} leaves its prompt out when it pools, which lrem-os does not do",
-            hint="set model.query_prefix and model.item_prefix to '', or take another model",
-        )
-    return VllmEmbedder(llm, contract)
 
 
 def _start(vllm: ModuleType, files: ModelFiles, options: Mapping[str, Any], error: type[ModelError]) -> Any:

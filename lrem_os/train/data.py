@@ -121,3 +121,29 @@ def chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Yield consecutive parts of at most ``size``."""
     for first in range(0, len(values), size):
         yield values[first : first + size]
+
+
+def shuffled_batches(rows: Sequence[int], batch_size: int, rng: random.Random) -> list[list[int]]:
+    """Return every row once, in random batches.
+
+    Not sorted by length: rows without reasoning are short, and a batch of nothing else swings the weights.
+    """
+    mixed = list(rows)
+    rng.shuffle(mixed)
+    return [list(batch) for batch in chunks(mixed, batch_size)]
+
+
+def catalog_batches(names: Sequence[str], batch_size: int, rng: random.Random) -> list[list[int]]:
+    """Return every row once, in random batches of one catalog each.
+
+    Args:
+        names: The catalog of each row.
+        batch_size: Rows in a batch.
+        rng: Draws the order.
+    """
+    by_catalog: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        by_catalog.setdefault(name, []).append(row)
+    batches = [batch for rows in by_catalog.values() for batch in shuffled_batches(rows, batch_size, rng)]
+    rng.shuffle(batches)
+    return batches

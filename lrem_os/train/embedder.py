@@ -20,17 +20,17 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lrem_os.errors import TrainingError
 from lrem_os.model.prompts import query_with_keywords
-from lrem_os.train.data import TrainingQuery
+from lrem_os.train.data import TrainingQuery, catalog_batches
 from lrem_os.train.encoder import CachedTexts, TextEncoder
 from lrem_os.train.loop import Backward, Metrics
 from lrem_os.train.losses import info_nce, redapter_weights, symmetric_info_nce
+from lrem_os.train.settings import EmbedderOptions
 
 REDAPTER_START = 100  # ReasonEmbed's code, qri_start_step
 
@@ -50,35 +50,6 @@ class Shelf:
     ids: Mapping[str, int]
     vectors: Tensor
     texts: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedderOptions:
-    """What the contrastive stage is to do.
-
-    Args:
-        items: See the module.
-        temperature: InfoNCE's tau.
-        query_weight: w of the reasoned view.
-        combine: ``mean``: the text of the reasoned view is the keywords; ``text``: query and keywords.
-        teacher: Share of reasoned views that have the teacher's keywords where there are generated ones.
-        reasoned: Weight of the reasoned view's loss.
-        general: Weight of the loss of queries without a catalog.
-        twin_cosine: Items this close to a positive (base vectors) are taken for unjudged positives and left out.
-        redapter: Whether Redapter weighs the direct view's loss, from step 100 on.
-        chunk: Texts in one forward pass.
-    """
-
-    items: Literal["frozen", "trained"] = "frozen"
-    temperature: float = 0.05
-    query_weight: float = 0.5
-    combine: Literal["mean", "text"] = "mean"
-    teacher: float = 0.2
-    reasoned: float = 1.0
-    general: float = 0.5
-    twin_cosine: float = 0.8
-    redapter: bool = False
-    chunk: int = 128
 
 
 class EmbedderStage:
@@ -126,46 +97,37 @@ class EmbedderStage:
 
     def plan(self, epoch: int, rng: random.Random) -> list[list[int]]:
         """Return batches of row numbers, each of one catalog."""
-        by_catalog: dict[str, list[int]] = {}
-        for row, (name, _) in enumerate(self._rows):
-            by_catalog.setdefault(name, []).append(row)
-        batches: list[list[int]] = []
-        for rows in by_catalog.values():
-            rng.shuffle(rows)
-            batches += [rows[first : first + self._batch_size] for first in range(0, len(rows), self._batch_size)]
-        rng.shuffle(batches)
-        return batches
+        return catalog_batches([name for name, _ in self._rows], self._batch_size, rng)
 
     def step(self, batch: list[int], step: int, backward: Backward) -> Metrics:
         """Take one step on a batch of rows of one catalog."""
         options = self._options
         name = self._rows[batch[0]][0]
         queries = [self._rows[row][1] for row in batch]
-        direct = CachedTexts(self._encoder, [query.query for query in queries], options.chunk)
+        direct = self._embed([query.query for query in queries])
         rng = random.Random(f"{self._seed}/{step}")
-        keywords = CachedTexts(self._encoder, [self._reasoned_text(query, rng) for query in queries], options.chunk)
-        if not name:
-            target = CachedTexts(self._encoder, [query.reasoning or query.query for query in queries], options.chunk)
-            mixed = self._mix(direct.vectors, keywords.vectors)
-            loss = (
-                options.general
-                * torch.stack(
-                    [
-                        symmetric_info_nce(vectors, target.vectors, temperature=options.temperature)
-                        for vectors in ((direct.vectors, mixed) if self._generated else (direct.vectors,))
-                    ]
-                ).mean()
-            )
-            parts = [direct, keywords, target]
-            metrics = {"general": float(loss.detach())}
-        else:
+        if name:
+            keywords = self._embed([self._reasoned_text(query, rng) for query in queries])
             items, relevance, ignored, more = self._items(name, queries)
             parts = [direct, keywords, *more]
             loss, metrics = self._contrast(direct.vectors, keywords.vectors, items, relevance, ignored, step)
+        else:
+            target = self._embed([query.reasoning or query.query for query in queries])
+            views, parts = [direct.vectors], [direct, target]
+            if self._generated:  # the teacher's keywords are the target: as a view they would say nothing
+                keywords = self._embed([self._reasoned_text(query, rng) for query in queries])
+                views, parts = [*views, self._mix(direct.vectors, keywords.vectors)], [*parts, keywords]
+            with _exact(target.vectors):
+                losses = [symmetric_info_nce(view, target.vectors, temperature=options.temperature) for view in views]
+            loss = options.general * torch.stack(losses).mean()
+            metrics = {"general": float(loss.detach())}
         backward(loss)
         for part in parts:
             part.backward()
         return {"loss": float(loss.detach()), **metrics}
+
+    def _embed(self, texts: Sequence[str]) -> CachedTexts:
+        return CachedTexts(self._encoder, texts, self._options.chunk)
 
     def _reasoned_text(self, query: TrainingQuery, rng: random.Random) -> str:
         """Return the text of the reasoned view; without keywords the query stands for itself, as in search."""
@@ -184,10 +146,11 @@ class EmbedderStage:
     ) -> tuple[Tensor, dict[str, float]]:
         options = self._options
         mixed = self._mix(direct, keywords)
-        losses = [
-            info_nce(vectors @ items.T, relevance, temperature=options.temperature, ignored=ignored)
-            for vectors in (direct, mixed)
-        ]
+        with _exact(items):
+            losses = [
+                info_nce(vectors @ items.T, relevance, temperature=options.temperature, ignored=ignored)
+                for vectors in (direct, mixed)
+            ]
         if options.redapter and step >= REDAPTER_START:
             direct_loss = (redapter_weights(losses[0], losses[1]) * losses[0]).sum()
         else:
@@ -205,7 +168,7 @@ class EmbedderStage:
             wanted = dict.fromkeys(
                 key for query in queries for key in (*query.positives, *query.negatives) if key in shelf.ids
             )
-            cached = CachedTexts(self._encoder, [shelf.texts[shelf.ids[key]] for key in wanted], self._options.chunk)
+            cached = self._embed([shelf.texts[shelf.ids[key]] for key in wanted])
             items, rows, more = cached.vectors, {key: row for row, key in enumerate(wanted)}, [cached]
         relevance = torch.zeros((len(queries), len(items)), device=items.device)
         refused = torch.zeros_like(relevance, dtype=torch.bool)
@@ -217,3 +180,8 @@ class EmbedderStage:
         base = shelf.vectors[[shelf.ids[key] for key in rows]]  # (N, D)
         nearest = torch.stack([(base[row > 0] @ base.T).amax(0) for row in relevance])  # (B, N)
         return items, relevance, (nearest > self._options.twin_cosine) & ~refused & (relevance == 0), more
+
+
+def _exact(vectors: Tensor) -> torch.autocast:
+    """Return a context in which similarities are float32: a cosine in bfloat16 is off by more than it matters."""
+    return torch.autocast(vectors.device.type, enabled=False)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lrem_os.model.prompts import reason_answer, reason_prompt
-from lrem_os.train.data import chunks
+from lrem_os.train.data import EASY, TrainingQuery, chunks, shuffled_batches
 from lrem_os.train.loop import ALONE, Backward, Metrics, Share
 from lrem_os.train.losses import sft_loss
 
@@ -26,6 +26,11 @@ class Line:
 
     query: str
     reasoning: str
+
+    @classmethod
+    def of(cls, query: TrainingQuery) -> Line:
+        """Return what the teacher would have a reasoner answer: nothing to an easy query, whatever it wrote itself."""
+        return cls(query.query, "" if query.type == EASY else query.reasoning)
 
 
 class ReasonerStage:
@@ -66,7 +71,7 @@ class ReasonerStage:
 
     def plan(self, epoch: int, rng: random.Random) -> list[list[int]]:
         """Return batches of row numbers."""
-        return shuffled_batches(len(self._rows), self._batch_size, rng)
+        return shuffled_batches(range(len(self._rows)), self._batch_size, rng)
 
     def step(self, batch: list[int], step: int, backward: Backward) -> Metrics:
         """Take one step on a batch of rows: on this process's share of them, in parts, weighted by their tokens."""
@@ -97,16 +102,6 @@ def split_head(model: Any) -> tuple[Any, Any]:
     """Return backbone and output head of a causal LM, with the adapter in place if there is one."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     return causal.model, causal.lm_head
-
-
-def shuffled_batches(num_rows: int, batch_size: int, rng: random.Random) -> list[list[int]]:
-    """Return every row once, in random batches.
-
-    Not sorted by length: rows without reasoning are short, and a batch of nothing else swings the weights.
-    """
-    rows = list(range(num_rows))
-    rng.shuffle(rows)
-    return [rows[first : first + batch_size] for first in range(0, num_rows, batch_size)]
 
 
 def pad_rows(rows: Sequence[tuple[list[int], list[int]]], pad_id: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -31,11 +31,11 @@ from lrem_os.model.decoding import draws_for, generate
 from lrem_os.model.prompts import reason_prompt
 from lrem_os.model.reasoning import parse_reasoning
 from lrem_os.train.advantages import group_advantages, most_telling
-from lrem_os.train.data import TrainingQuery, chunks
+from lrem_os.train.data import TrainingQuery, chunks, shuffled_batches
 from lrem_os.train.embedder import Shelf
 from lrem_os.train.loop import Backward, Metrics
 from lrem_os.train.losses import policy_loss
-from lrem_os.train.reasoner import Line, encode_line, language_model_loss, pad_rows, shuffled_batches, split_head
+from lrem_os.train.reasoner import Line, encode_line, language_model_loss, pad_rows, split_head
 from lrem_os.train.rewards import (
     FORMAT_WEIGHT,
     LENGTH_WEIGHT,
@@ -44,42 +44,8 @@ from lrem_os.train.rewards import (
     rank_reward,
     repeated_share,
 )
+from lrem_os.train.settings import RlOptions
 from lrem_os.types import Embedder, Vectors
-
-
-@dataclass(frozen=True, slots=True)
-class RlOptions:
-    """What the RL stage is to do.
-
-    Args:
-        group: Samples a query (LREM: G = 8).
-        temperature: Of the sampling.
-        keep: Samples of a group that get a gradient.
-        max_tokens: Hard limit of a sample; longer than ``length_limit``, so that the length reward can tell.
-        length_limit: l of the length reward.
-        marginal: Weight of what the mean of the group gains by a sample.
-        nothing: Reward lost by a sample of which the rules leave nothing.
-        repetition: Reward lost when all words are repeated.
-        query_weight: w of the reasoned vector, as it is served.
-        clip: epsilon of the clipped ratio.
-        sft_weight: Weight of the language-model loss.
-        sft_lines: Lines of it in a step.
-        chunk: Sequences in one forward pass of the update.
-    """
-
-    group: int = 8
-    temperature: float = 1.0
-    keep: int = 4
-    max_tokens: int = 24
-    length_limit: int = 16
-    marginal: float = 4.0
-    nothing: float = 0.3
-    repetition: float = 0.2
-    query_weight: float = 0.5
-    clip: float = 0.2
-    sft_weight: float = 0.2
-    sft_lines: int = 8
-    chunk: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +132,7 @@ class RlStage:
 
     def plan(self, epoch: int, rng: random.Random) -> list[list[int]]:
         """Return batches of row numbers."""
-        return shuffled_batches(len(self._queries), self._batch_size, rng)
+        return shuffled_batches(range(len(self._queries)), self._batch_size, rng)
 
     def step(self, batch: list[int], step: int, backward: Backward) -> Metrics:
         """Sample, reward, and take one step on a batch of rows."""
@@ -200,7 +166,8 @@ class RlStage:
         options = self._options
         if not self._lines or not options.sft_weight:
             return 0.0
-        chosen = random.Random(f"{self._seed}/{step}").sample(range(len(self._lines)), options.sft_lines)
+        num = min(options.sft_lines, len(self._lines))
+        chosen = random.Random(f"{self._seed}/{step}").sample(range(len(self._lines)), num)
         device = next(self._model.parameters()).device
         ids, mask, labels = pad_rows([self._lines[row] for row in chosen], self._tokenizer.eos_token_id)
         loss = language_model_loss(self._model, ids.to(device), mask.to(device), labels.to(device))
@@ -254,15 +221,13 @@ class RlStage:
         known = dict(zip(texts, embedder.embed_queries(texts), strict=True))
         direct = known[query.query]
         weight = self._options.query_weight
-        mixed = [
-            weight * direct + (1 - weight) * known[sample.keywords] if sample.keywords else direct for sample in samples
-        ]
         positives = [shelf.ids[key] for key in query.positives if key in shelf.ids]
         parts = np.stack([known[sample.keywords] if sample.keywords else direct for sample in samples])
+        alone = weight * direct + (1 - weight) * parts
         total = parts.sum(0)
         without = (total - parts) / (len(parts) - 1)  # the mean of the group, each sample left out in turn
         served = weight * direct + (1 - weight) * np.stack([total / len(parts), *without])
-        ranks = positive_ranks(np.concatenate([[direct], mixed, served]), shelf, positives)
+        ranks = positive_ranks(np.concatenate([[direct], alone, served]), shelf, positives)
         values = np.array([rank_reward(row, len(shelf.ids)) for row in ranks])
         count = len(samples)
         return Accuracy(values[0], values[1 : count + 1], values[count + 1], values[count + 1] - values[count + 2 :])

@@ -56,7 +56,7 @@ def teacher_lines(sets: Sequence[TrainingSet], num_head_queries: int) -> list[Li
         sets: The data.
         num_head_queries: Head queries drawn from each catalog; the same ones for the same name.
     """
-    lines = [Line(query.query, "" if query.type == EASY else query.reasoning) for part in sets for query in part.train]
+    lines = [Line.of(query) for part in sets for query in part.train]
     for part in sets:
         heads = head_queries(part.rows.values(), num_head_queries, random.Random(part.name)) if part.rows else []
         lines += [Line(query, "") for query in heads]

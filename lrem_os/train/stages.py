@@ -19,11 +19,11 @@ from lrem_os.model.recipe import read_recipe
 from lrem_os.model.unified import add_special_tokens
 from lrem_os.train.backbone import Backbone, Kind, load_backbone, random_backbone, with_adapter
 from lrem_os.train.data import EASY, TrainingQuery
-from lrem_os.train.embedder import EmbedderOptions, EmbedderStage, Shelf
+from lrem_os.train.embedder import EmbedderStage, Shelf
 from lrem_os.train.encoder import TextEncoder
 from lrem_os.train.loop import ALONE, Share, Stage
 from lrem_os.train.reasoner import ReasonerStage
-from lrem_os.train.rl import RlOptions, RlStage
+from lrem_os.train.rl import RlStage
 from lrem_os.train.sets import TrainingSet, fold_of, read_rows, teacher_lines, with_distractors
 from lrem_os.train.settings import Base, EmbedderRecipe, ReasonerRecipe, Recipe, RlRecipe, UnifiedRecipe
 from lrem_os.train.unified import UnifiedStage
@@ -158,7 +158,7 @@ def _embedder(recipe: EmbedderRecipe, sets: Sequence[TrainingSet], machine: Mach
         },
         batch_size=recipe.optimisation.batch_size,
         generated=_generated(None if machine.is_dry else recipe.options.generated, before),
-        options=EmbedderOptions(**recipe.options.model_dump(exclude={"generated", "max_tokens", "distractors"})),
+        options=recipe.options,
         seed=recipe.optimisation.seed,
     )
     counts = {"queries": sum(map(len, queries.values())), "items": sum(len(shelf.ids) for shelf in shelves.values())}
@@ -210,7 +210,6 @@ def _rl(recipe: RlRecipe, sets: Sequence[TrainingSet], machine: Machine) -> Buil
     if not queries:
         raise TrainingError("no query has a positive in its catalog", hint="check data.catalogs")
     lines = teacher_lines(sets, options.head_queries)
-    rest = options.model_dump(exclude={"items", "head_queries", "distractors"})
     stage = RlStage(
         model,
         backbone.tokenizer,
@@ -220,7 +219,7 @@ def _rl(recipe: RlRecipe, sets: Sequence[TrainingSet], machine: Machine) -> Buil
         lines,
         shelves,
         batch_size=recipe.optimisation.batch_size,
-        options=RlOptions(**{**rest, "sft_lines": min(options.sft_lines, len(lines))}),
+        options=options,
         seed=recipe.optimisation.seed,
     )
     num_items = sum(len(shelf.ids) for shelf in shelves.values())

@@ -32,7 +32,7 @@ from lrem_os.model.prompts import (
     unified_prompt,
     unified_query,
 )
-from lrem_os.train.data import EASY, TrainingQuery, chunks
+from lrem_os.train.data import TrainingQuery, catalog_batches, chunks
 from lrem_os.train.loop import ALONE, Backward, Metrics, Share
 from lrem_os.train.losses import info_nce
 from lrem_os.train.reasoner import Line, pad_rows, split_head
@@ -106,9 +106,8 @@ class UnifiedStage:
         ]
         if not self._queries:
             raise TrainingError("no query has a positive in its catalog", hint="check data.catalogs")
-        told = [Line(query.query, "" if query.type == EASY else query.reasoning) for _, query in self._queries]
         encoder = _Encoder(tokenizer, max_reasoning_tokens, max_item_tokens)
-        self._reasoned = [encoder.reasoned(line) for line in told]
+        self._reasoned = [encoder.reasoned(Line.of(query)) for _, query in self._queries]
         self._direct = [encoder.direct(query.query) for _, query in self._queries]
         self._lines = [encoder.reasoned(line) for line in lines]
         wanted = dict.fromkeys(
@@ -124,14 +123,7 @@ class UnifiedStage:
 
     def plan(self, epoch: int, rng: random.Random) -> list[UnifiedBatch]:
         """Return batches of one catalog each; a positive of every query is drawn, and an item that it rules out."""
-        by_catalog: dict[str, list[int]] = {}
-        for row, (name, _) in enumerate(self._queries):
-            by_catalog.setdefault(name, []).append(row)
-        groups: list[Sequence[int]] = []
-        for rows in by_catalog.values():
-            rng.shuffle(rows)
-            groups += chunks(rows, self._batch_size)
-        rng.shuffle(groups)
+        groups = catalog_batches([name for name, _ in self._queries], self._batch_size, rng)
         lines = list(range(len(self._lines)))
         rng.shuffle(lines)
         return [

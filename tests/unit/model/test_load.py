@@ -53,7 +53,8 @@ def test_the_reasoner_is_loaded_at_the_first_reasoning(tmp_path: Path) -> None:
 def test_an_embedder_that_can_reason_takes_both_places() -> None:
     given = ComposedEmbedder(FakeEmbedder(8), FakeReasoner(1), ReasoningSettings())
     models = Models(FAKE, ReasoningSettings(), embedder=given)
-    assert models.embedder is models.reasoner is models.reasoning_embedder is given
+    assert models.embedder is models.reasoning_embedder is given
+    assert models.reasoner is given.reasoner
 
 
 def test_a_server_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +165,8 @@ def test_a_unified_package_embeds_and_reasons(
     models = Models(*settings(folder))
     embedder = models.embedder
     assert isinstance(embedder, ReasoningEmbedder)
-    assert models.reasoner is embedder is models.reasoning_embedder
+    assert models.reasoner is embedder.reasoner
+    assert models.reasoning_embedder is embedder
     assert embedder.embed_items(["Red bag"]).shape == (1, 32)
     assert [len(samples) for samples in embedder.embed_reasoned(QUERIES).reasonings] == [2, 2, 2]
 

@@ -109,7 +109,7 @@ def test_identity_names_tokens_and_template() -> None:
     assert embedder.identity["special_tokens"] == list(UNIFIED_TOKENS)
     assert embedder.identity == unified(samples=1, max_reasoning_tokens=4).identity  # the same space
     assert embedder.identity != unified(max_tokens=30).identity
-    assert embedder.reasoner_identity != unified(samples=1).reasoner_identity
+    assert embedder.reasoner.identity != unified(samples=1).reasoner.identity
 
 
 @pytest.mark.parametrize("tied", [True, False])
