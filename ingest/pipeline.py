@@ -154,8 +154,8 @@ class Pipeline:
         embedded = time.monotonic()
         items = (bulk_item(document, vectors[row], self.vector_field) for row, document in enumerate(good))
         for batch in bulk_batches(items, max_docs=self.settings.bulk_docs, max_bytes=self.settings.bulk_bytes):
-            writer.submit(batch)
             self.tally.waiting = ""
+            writer.submit(batch)
         self.tally.add(embed_s=embedded - start, send_wait_s=time.monotonic() - embedded)
 
     def _embed(self, documents: list[Document], embedder: Embedder) -> tuple[list[Document], Vectors]:

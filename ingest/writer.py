@@ -63,7 +63,7 @@ class BulkWriter:
         self._slots = threading.BoundedSemaphore(settings.senders * 2)  # batches waiting or on their way
         self._pool = ThreadPoolExecutor(settings.senders, thread_name_prefix="lrem-os-sender")
         self._failed: BaseException | None = None
-        self._reachable_at = time.monotonic()
+        self._away_since: float | None = None  # the first failure after a success
 
     def __enter__(self) -> BulkWriter:
         return self
@@ -132,7 +132,7 @@ class BulkWriter:
 
     def _settle(self, outcome: Outcome, attempt: int) -> tuple[list[BulkItem], int]:
         """Report what is decided; return what is to be sent again, and the number of the attempt behind."""
-        self._reachable_at = time.monotonic()
+        self._away_since = None
         for item, reason in outcome.refused:
             self._on_refused(item, reason)
         if outcome.done:
@@ -151,7 +151,10 @@ class BulkWriter:
     def _back_off(self, exc: SearchError, attempt: int) -> None:
         """Wait before a request is sent again; give up when the cluster has been away for too long."""
         self.limit.turned_away()
-        away_s = time.monotonic() - self._reachable_at
+        now, since = time.monotonic(), self._away_since  # read once: other senders write it
+        if since is None:
+            since = self._away_since = now
+        away_s = now - since
         retry_after_s = exc.retry_after_s if isinstance(exc, SearchRejected) else None
         if away_s + (retry_after_s or 0.0) > self._settings.max_wait_s:
             raise exc

