@@ -180,7 +180,7 @@ def ablations(
         bench.run(f"at most {length} tokens", "vector", tuned, cut)
     for weighting in ("confidence", "agreement"):
         bench.run(f"weighted by {weighting}", "vector", tuned, recorded, weighting=weighting)
-    bench.run("combined as text", "vector", tuned, variants.first(recorded, 1), combine="text")
+    bench.run("keywords embedded alone", "vector", tuned, recorded, combine="mean")
 
 
 def measure(shop: Shop, part: str, seed: int, models: Models) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lrem_os.errors import CheckpointError
-from lrem_os.model.hf_load import quiet
 from lrem_os.model.package import read_adapter_config
+from lrem_os.model.quiet import quiet
 
 _NAMED = 3  # in a message
 _HEX_DIGITS = 40  # of a hub commit, and of our hashes; shorter revisions are branches and tags

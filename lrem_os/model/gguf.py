@@ -16,7 +16,7 @@ import transformers
 
 from lrem_os.errors import CheckpointError
 from lrem_os.extras import require
-from lrem_os.model.hf_load import quiet
+from lrem_os.model.quiet import quiet
 
 
 def convert(file: Path, target: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from lrem_os.config import ModelSettings, ReasoningSettings
 from lrem_os.errors import CheckpointError, ConfigError
 from lrem_os.model.hf import HfEmbedder
+from lrem_os.model.quiet import quiet
 from lrem_os.model.recipe import build_contract, max_tokens_of, read_recipe
 from lrem_os.model.store import ModelFiles
 from lrem_os.model.unified import UnifiedEmbedder, add_special_tokens
@@ -177,18 +177,3 @@ def _dimension(model: Any) -> int:
     with torch.inference_mode():
         one = torch.ones((1, 1), dtype=torch.int64, device=model.device)
         return int(model(input_ids=one, attention_mask=one).last_hidden_state.shape[-1])
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' progress bars and remarks off standard error; errors are raised anyway."""
-    log: Any = transformers.utils.logging  # partly untyped
-    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bars:
-            log.enable_progress_bar()

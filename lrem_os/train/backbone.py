@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 
 from lrem_os.errors import CheckpointError, ConfigError
 from lrem_os.model import store
-from lrem_os.model.hf_load import quiet
 from lrem_os.model.package import read_adapter_config
+from lrem_os.model.quiet import quiet
 from lrem_os.train.settings import Base, Lora
 
 Kind = Literal["causal", "encoder"]

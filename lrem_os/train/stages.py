@@ -12,8 +12,9 @@ import torch
 from lrem_os.errors import TrainingError
 from lrem_os.model.contract import TokenContract
 from lrem_os.model.hf import HfEmbedder
-from lrem_os.model.hf_load import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, quiet
+from lrem_os.model.hf_load import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
 from lrem_os.model.prompts import UNIFIED_TOKENS
+from lrem_os.model.quiet import quiet
 from lrem_os.model.recipe import Recipe as ModelRecipe
 from lrem_os.model.recipe import read_recipe
 from lrem_os.model.unified import add_special_tokens

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.fakes.tokenizers import over_bytes
+
 WORDS = "red blue leather handbag usb cable 2 m notebook printer toner black original for copy centre the a of, "
 QUERIES = ["red leather handbag", "", "usb cable 2 m " * 5, "a", "NOTEBOOK printer", "مرحبا 🙂", "toner", "red"]
 
 
 def tiny_tokenizer() -> Any:
     """Return a tokenizer over bytes, as Qwen and SmolLM2 have it; ``<|end|>`` ends a text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<|end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([WORDS, "Shopping query: Products to look for: Product: "], trainer)
+    tokenizer = over_bytes([WORDS, "Shopping query: Products to look for: Product: "], vocab_size=300, end="<|end|>")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|end|>", eos_token="<|end|>")
 
 

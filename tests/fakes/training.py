@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.fakes import tokenizers
+
 TOPICS = (  # query, keywords, title of the product that answers it
     ("cold feet", "wool socks, slippers", "Grey wool socks"),
     ("dark room", "desk lamp, bulb", "Brass desk lamp"),
@@ -50,23 +52,13 @@ def texts() -> list[str]:
 def write_causal(folder: Path, *, width: int = 32, seed: int = 0) -> Path:
     """Write a Llama with random weights and a byte-level tokenizer."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=450,
-        special_tokens=["<|end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts() * 3, trainer)
-    _save_tokenizer(tokenizer, folder, eos_token="<|end|>", pad_token="<|end|>", model_max_length=256)
+    tokenizer = tokenizers.over_bytes(texts() * 3, vocab_size=450, end="<|end|>")
+    vocab_size = tokenizers.save(tokenizer, folder, eos_token="<|end|>", pad_token="<|end|>", model_max_length=256)
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
+        vocab_size=vocab_size,
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=2,
@@ -86,21 +78,13 @@ def write_causal(folder: Path, *, width: int = 32, seed: int = 0) -> Path:
 def write_encoder(folder: Path, *, width: int = 32, seed: int = 0) -> Path:
     """Write a BERT with random weights and a WordPiece tokenizer."""
     import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import BertConfig, BertModel
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([*texts(), "abcdefghijklmnopqrstuvwxyz"], trainer)
-    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ids)
-    _save_tokenizer(tokenizer, folder, pad_token="[PAD]", unk_token="[UNK]", model_max_length=48)
+    tokenizer = tokenizers.over_words([*texts(), "abcdefghijklmnopqrstuvwxyz"], vocab_size=300)
+    vocab_size = tokenizers.save(tokenizer, folder, pad_token="[PAD]", unk_token="[UNK]", model_max_length=48)
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
+        vocab_size=vocab_size,
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=2,
@@ -155,9 +139,3 @@ def metric(path: Path, name: str) -> Sequence[float]:
 
     with path.open(newline="", encoding="utf-8") as file:
         return [float(row[name]) for row in csv.DictReader(file) if row[name]]
-
-
-def _save_tokenizer(tokenizer: Any, folder: Path, **values: Any) -> None:
-    from transformers import PreTrainedTokenizerFast
-
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **values).save_pretrained(str(folder))

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import tokenizers
+
 WORDS = "red blue leather handbag usb cable 2 m notebook printer toner black original for copy centre the a of"
 
 
@@ -26,50 +28,14 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def _save_wordpiece(folder: Path) -> int:
-    """Write a tokenizer as BERT has it, and return the size of its vocabulary."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([WORDS, "abcdefghijklmnopqrstuvwxyz0123456789"], trainer)
-    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ids)
-    return _save(tokenizer, folder, pad_token="[PAD]", unk_token="[UNK]", model_max_length=48)
-
-
-def _save_bytes(folder: Path) -> int:
-    """Write a tokenizer as Qwen has it: over bytes, without special tokens around a text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator([WORDS], trainer)
-    return _save(tokenizer, folder, pad_token="<|endoftext|>", eos_token="<|endoftext|>", model_max_length=10**30)
-
-
-def _save(tokenizer: Any, folder: Path, **values: Any) -> int:
-    from transformers import PreTrainedTokenizerFast
-
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **values).save_pretrained(str(folder))
-    return int(tokenizer.get_vocab_size())
-
-
 @pytest.fixture(scope="session")
 def _encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch")
     from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
-    vocab_size = _save_wordpiece(folder)
+    tokenizer = tokenizers.over_words([WORDS, "abcdefghijklmnopqrstuvwxyz0123456789"], vocab_size=200)
+    vocab_size = tokenizers.save(tokenizer, folder, pad_token="[PAD]", unk_token="[UNK]", model_max_length=48)
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=vocab_size,
@@ -100,7 +66,9 @@ def _decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     folder = tmp_path_factory.mktemp("models") / "tiny-qwen"
-    vocab_size = _save_bytes(folder)
+    end = "<|endoftext|>"
+    tokenizer = tokenizers.over_bytes([WORDS], vocab_size=300, end=end)
+    vocab_size = tokenizers.save(tokenizer, folder, pad_token=end, eos_token=end, model_max_length=10**30)
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=vocab_size,
