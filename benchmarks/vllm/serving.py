@@ -124,6 +124,7 @@ def compare_embeddings(
         files, port, "--runner", "pooling", "--convert", "embed", "--max-model-len", str(MAX_TOKENS)
     ) as url:
         embedder = OpenAIEmbedder(url, "served", timeout_s=ANSWER_S)
+        dimension = embedder.dimension
         found = cosines(embedder.embed_queries(texts), expected)
         try:
             embedder.embed_items([*texts[:3], LONG])
@@ -136,7 +137,7 @@ def compare_embeddings(
     return {
         "model": {"name": files.name, "revision": files.revision},
         "num": len(texts),
-        "dimension": embedder.dimension,
+        "dimension": dimension,
         **found,
         "too_long_text_is_named": "rows 3 of 4" in refused,
         "too_long_text_is_cut_on_request": is_cut,
