@@ -37,7 +37,7 @@ from lrem_os.node.launch import (
 from lrem_os.node.progress import OnProgress, Progress, silent
 from lrem_os.node.state import NodeState, end_process, live_process, read_state, write_state
 
-START_S = 300.0  # 10 to 15 s on an idle laptop, a minute on a busy one; a process that ends is noticed at once
+START_S = 550.0  # 10 to 15 s on an idle laptop, minutes on a busy one; a process that ends is noticed at once
 MIN_FREE_BYTES = 300 * 1024 * 1024
 
 
