@@ -6,6 +6,7 @@ Every function takes the whole ``Settings`` and hands each part its section. Not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,12 @@ from lrem_os.ingest.run import ingest as run_ingest
 from lrem_os.model.load import Models, check_reasoner, load_embedder
 from lrem_os.model.prompts import COMBINE_TEMPLATE_VERSION
 from lrem_os.node.local import find_node
+from lrem_os.query_plugin.engine.engine import QueryEngine
+from lrem_os.query_plugin.engine.shared import SharedIndex
 from lrem_os.query_plugin.retriever import DirectRetriever, build_retriever
+from lrem_os.query_plugin.routing.precomputed import read_precomputed, reading_fingerprint
+from lrem_os.query_plugin.routing.probe import ask_probe
+from lrem_os.query_plugin.routing.router import build_router
 from lrem_os.search import client as search_client
 from lrem_os.search import index as indices
 from lrem_os.types import Embedder, Mode, Ranking, Reasoning, Retriever
@@ -141,6 +147,98 @@ def open_retriever(
     """
     models = Models(settings.model, settings.reasoning, embedder=embedder)
     return _open(settings, models, mode or settings.search.mode, filters, with_source=with_source, reason=reason)
+
+
+def open_engine(settings: Settings, *, embedder: Embedder | None = None) -> QueryEngine:
+    """Return what reads queries for the service; embedder and reasoner are loaded now, but have not run yet.
+
+    Without a reasoner (``reasoning.name`` names none and the model brings none) every query goes direct.
+
+    Args:
+        settings: The configuration.
+        embedder: Used in place of the configured model; one that can reason, in place of the reasoner too.
+
+    Raises:
+        CheckpointError: The model or the gate of the router is damaged.
+        ConfigError: A model cannot be used, or ``serve.reason_limit_s`` would cut its reasoner off.
+        DatasetError: The file of precomputed queries cannot be read.
+        IndexMissing: Nothing has been ingested.
+        IndexMismatch: The index was built by another model.
+        ModelError: A model could not be fetched or loaded.
+    """
+    models = Models(settings.model, settings.reasoning, embedder=embedder)
+    reasons = models.given or _has_reasoner(settings)
+    if reasons and settings.serve.reason_limit_s <= settings.reasoning.timeout_s:
+        raise ConfigError(
+            f"serve.reason_limit_s is {settings.serve.reason_limit_s:g} and reasoning.timeout_s is"
+            f" {settings.reasoning.timeout_s:g}: a batch that is merely slow would count as hung",
+            hint="make serve.reason_limit_s the larger one",
+        )
+    direct = _open(settings, models, "vector", with_source=False, reason=False)
+    if not reasons:
+        return QueryEngine(models.embedder, settings.serve)
+    reasoner = models.reasoning_embedder
+    fingerprint = reading_fingerprint(reasoner.identity, models.reasoner.identity, settings.reasoning)
+    file = settings.route.precomputed
+    return QueryEngine(
+        models.embedder,
+        settings.serve,
+        reasoner=reasoner,
+        router=build_router(settings.route),
+        probe=partial(ask_probe, direct.client, direct.index, direct.setup),
+        shared=_shared_index(settings, direct.client, fingerprint, reasoner.dimension),
+        ahead=None if file is None else read_precomputed(file, fingerprint=fingerprint, dimension=reasoner.dimension),
+    )
+
+
+def serve(
+    settings: Settings,
+    *,
+    embedder: Embedder | None = None,
+    on_listening: Callable[[str], None] = lambda _url: None,
+) -> None:
+    """Run the HTTP service until SIGTERM or Ctrl-C; see ``open_engine`` for what else it raises.
+
+    Args:
+        settings: The configuration.
+        embedder: Used in place of the configured model; one that can reason, in place of the reasoner too.
+        on_listening: Told the address, when requests are answered.
+
+    Raises:
+        ConfigError: The address is taken, or TLS files cannot be used.
+        DependencyMissing: The extra ``serve`` is not installed.
+    """
+    from lrem_os.query_plugin.service.server import run
+    from lrem_os.query_plugin.service.upstream import Upstream
+
+    node = None if settings.search.hosts else find_node(settings.node)
+    hosts = settings.search.hosts or ((node.url,) if node is not None else ())
+    engine = open_engine(settings, embedder=embedder)  # says what is wrong where there is no cluster
+    upstream = Upstream(
+        hosts, settings.search, timeout_s=settings.serve.timeout_s, max_connections=settings.serve.max_requests
+    )
+    run(engine, upstream, settings, on_listening=on_listening)
+
+
+def _has_reasoner(settings: Settings) -> bool:
+    try:
+        check_reasoner(settings.model, settings.reasoning)
+    except ConfigError:
+        return False
+    return True
+
+
+def _shared_index(settings: Settings, client: OpenSearch, fingerprint: str, dimension: int) -> SharedIndex | None:
+    if settings.serve.shared_cache is None:
+        return None
+    return SharedIndex(
+        client,
+        settings.serve.shared_cache,
+        fingerprint=fingerprint,
+        dimension=dimension,
+        timeout_s=settings.serve.shared_cache_ms / 1000,
+        ttl_s=settings.serve.cache_ttl_s,
+    )
 
 
 def _open(

@@ -44,6 +44,7 @@ _FEATURES = {
     "parquet": "reading .parquet",
     "remote": "models behind a server",
     "train": "lrem-os train",
+    "serve": "lrem-os serve",
 }
 _PLUGINS = {"opensearch-knn": "vector and hybrid search", "opensearch-neural-search": "hybrid search"}
 

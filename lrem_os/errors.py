@@ -12,13 +12,17 @@
     ├ ModelError               exit 4
     │ ├ CheckpointError                       files missing, corrupt, or not what the manifest says
     │ ├ EmbeddingError                        wrong dimension, NaN or infinity in a vector
-    │ └ GenerationError                       the reasoner failed, hung, or is not there
+    │ ├ GenerationError                       the reasoner failed, hung, or is not there
+    │ └ ModelHung                             a call did not return within its limit; left behind
     ├ TrainingError            exit 8         a training run cannot start, or cannot go on
     │ └ NonFiniteLoss                         a step gave NaN or infinity
     ├ NodeError                exit 10        the local OpenSearch node
     │ ├ JavaMissing                           no Java 21 or newer
     │ ├ PortInUse
     │ └ DownloadFailed
+    ├ ServiceError             exit 11        the running service cannot take a request
+    │ ├ Overloaded             retryable      a queue is full
+    │ └ ShuttingDown           retryable      it is about to end
     └ SearchError              exit 6         OpenSearch said no, or nothing
       ├ SearchUnavailable      retryable      no connection, 5xx
       ├ SearchTimeout          retryable
@@ -141,6 +145,13 @@ class GenerationError(ModelError):
     code = "generation"
 
 
+class ModelHung(ModelError):
+    """A call of a model did not return within its limit, or too many hang for another to be made."""
+
+    code = "model_hung"
+    retryable = True
+
+
 class TrainingError(LremError):
     """A training run cannot start, or cannot go on."""
 
@@ -189,6 +200,27 @@ class DownloadFailed(NodeError):
     """A part of the node could not be fetched, or its checksum is wrong."""
 
     code = "download_failed"
+
+
+class ServiceError(LremError):
+    """The running service cannot take a request, which is not the request's fault."""
+
+    code = "service"
+    exit_code = 11
+
+
+class Overloaded(ServiceError):
+    """A queue is full."""
+
+    code = "overloaded"
+    retryable = True
+
+
+class ShuttingDown(ServiceError):
+    """The service is about to end, and takes nothing more."""
+
+    code = "shutting_down"
+    retryable = True
 
 
 class SearchError(LremError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,18 @@ def embedded_text(row: Mapping[str, Any], fields: Sequence[str]) -> str:
     """
     lines = (render_value(row.get(field)).replace("\x00", " ") for field in fields)
     return "\n".join(line for line in lines if line)
+
+
+def normalise_query(text: str) -> str:
+    r"""Return a query as the models read it and as caches know it: Unicode NFC, one blank for every run of white space.
+
+    Case stays: "US" is not "us" to every model. Lone surrogates and NUL, which no tokenizer agrees about, go.
+
+    >>> normalise_query("  Cafe\u0301   au\tlait ")
+    'Café au lait'
+    """
+    sound = text.encode("utf-8", "replace").decode().replace("\x00", " ")
+    return " ".join(unicodedata.normalize("NFC", sound).split())
 
 
 def content_hash(text: str, source: Mapping[str, Any]) -> str:

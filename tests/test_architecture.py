@@ -37,6 +37,7 @@ LEVELS = {
     "lrem_os.pretrained": 0,
     "lrem_os.api": 7,
     "lrem_os.doctor": 8,
+    "lrem_os.routing": 8,
     "lrem_os.demo": 8,
     "lrem_os.cli": 9,
     "lrem_os.__main__": 10,
@@ -54,11 +55,12 @@ TORCH = {
 }
 ONLY_IN = {  # package → modules that may import it, in any way
     "torch": TORCH | {"lrem_os.doctor", "lrem_os.cli.train_data"},  # the command only asks whether it is there
-    "transformers": TORCH | {"lrem_os.cli.train_data"},
+    "transformers": TORCH | {"lrem_os.cli.train_data", "lrem_os.model.quiet"},
     "peft": {"lrem_os.model.adapters", "lrem_os.model.load", "lrem_os.train"},
     "gguf": {"lrem_os.model.gguf"},
     "accelerate": {"lrem_os.train"},
     "tensorboard": {"lrem_os.train"},
+    "sklearn": {"lrem_os.train", "lrem_os.cli.train_router"},  # the command only asks whether it is there
     "openai": {"lrem_os.model.openai_client", "lrem_os.train"},
     "vllm": {"lrem_os.model.vllm"},
     "ranx": {"lrem_os.eval.measures"},
@@ -66,6 +68,11 @@ ONLY_IN = {  # package → modules that may import it, in any way
     "jgo": {"lrem_os.node"},
     "cjdk": {"lrem_os.node"},
     "pyarrow": {"lrem_os.ingest"},
+    "fastapi": {"lrem_os.query_plugin.service"},
+    "httpx": {"lrem_os.query_plugin.service.upstream", "lrem_os.model.openai_client", "lrem_os.train"},
+    "prometheus_client": {"lrem_os.query_plugin.service.metrics"},
+    "starlette": {"lrem_os.query_plugin.service"},
+    "uvicorn": {"lrem_os.query_plugin.service.server"},
 }
 HEAVY = {
     "torch",
@@ -74,7 +81,11 @@ HEAVY = {
     "accelerate",
     "openai",
     "httpx",
+    "fastapi",
+    "prometheus_client",
     "ranx",
+    "sklearn",
+    "uvicorn",
     "pyarrow",
     "rich",
     "opensearchpy",
@@ -85,6 +96,9 @@ HEAVY = {
     "orjson",
 }
 BROAD_EXCEPT = {
+    "lrem_os.query_plugin.engine.engine",  # a router that fails sends its query direct
+    "lrem_os.query_plugin.engine.worker",  # carries whatever a model raises over to the loop: somebody waits
+    "lrem_os.query_plugin.service.edge",  # the service's last resort: an id for the client, the traceback for the log
     "lrem_os.cli.options",  # the last resort: a sentence in place of a traceback
     "lrem_os.model.hf_load",  # translates what tokenizers raises: a bare Exception
     "lrem_os.model.gguf",  # translates whatever the reader of a damaged file runs into

@@ -17,8 +17,11 @@ _COMMANDS = {  # name → (module:attribute, one line for --help, so that --help
     "index": ("lrem_os.cli.index:index", "List, restore and drop indices."),
     "search": ("lrem_os.cli.search:search", "Search: text, vector or hybrid."),
     "reason": ("lrem_os.cli.reason:reason", "Show what the reasoner says about a query."),
+    "route": ("lrem_os.cli.route:route", "Show whether a query would be reasoned about, and why."),
+    "precompute": ("lrem_os.cli.precompute:precompute", "Reason about head queries ahead of time."),
+    "serve": ("lrem_os.cli.serve:serve", "Answer neural queries in front of OpenSearch, over HTTP."),
     "eval": ("lrem_os.cli.evaluate:evaluate", "Measure runs on judged queries."),
-    "train": ("lrem_os.cli.train:train", "Train a reasoner and an embedder."),
+    "train": ("lrem_os.cli.train:train", "Train a reasoner, an embedder and a router."),
     "doctor": ("lrem_os.cli.doctor:doctor", "Check the whole set-up and say what to do."),
     "demo": ("lrem_os.cli.demo:demo", "Node, catalog, search and evaluation in one go."),
 }

@@ -9,6 +9,7 @@ import click
 
 from lrem_os.cli.options import config_options, json_option, print_json
 from lrem_os.cli.train_data import data
+from lrem_os.cli.train_router import router
 
 if TYPE_CHECKING:
     from lrem_os.train.run import TrainReport
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def train() -> None:
-    """Train a reasoner and an embedder on a catalog and its queries.
+    """Train a reasoner, an embedder and a router on a catalog and its queries.
 
     A recipe is one YAML file; recipes/ holds some. A run that was killed goes on where it was; metrics.csv and
     TensorBoard events are written on the way. On several GPUs: accelerate launch -m lrem_os train …
@@ -203,3 +204,4 @@ for _name, _text in (
     train.add_command(_stage(_name, _text + _EXAMPLE.format(_name)))
 
 train.add_command(data)
+train.add_command(router)

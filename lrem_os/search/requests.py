@@ -159,11 +159,28 @@ def text_query(setup: SearchSetup, text: str, keywords: Sequence[str] = ()) -> d
     fields = weighted_text_fields(setup.catalog)
     asked = lexical_text(clean_text(text), len(fields))
     query = _multi_match(asked, fields)
-    added = _keyword_text(asked, keywords, len(fields)) if setup.text_boost > 0 else ""
-    if added:
-        boost = keyword_boost(setup.text_boost, asked, added)
-        query = {"bool": {"should": [query, _multi_match(added, fields, boost=boost)]}}
+    added = keyword_query(setup.text_boost, asked, keywords, fields)
+    if added is not None:
+        query = {"bool": {"should": [query, added]}}
     return query if setup.filter is None else {"bool": {"must": [query], "filter": [setup.filter]}}
+
+
+def keyword_query(
+    text_boost: float, asked: str, keywords: Sequence[str], fields: Sequence[str], *, times: float = 1.0
+) -> dict[str, Any] | None:
+    """Return the clause that keywords add beside the query's own; ``None`` where there is nothing to add.
+
+    Args:
+        text_boost: Weight of all keywords together, against 1 for the query; 0: they stay out.
+        asked: The query's words as they are searched.
+        keywords: What a reasoner wrote.
+        fields: Analysed fields, with their weights.
+        times: Boost of the query's own clause, which the keywords are measured against.
+    """
+    added = _keyword_text(asked, keywords, len(fields)) if text_boost > 0 else ""
+    if not added:
+        return None
+    return _multi_match(added, fields, boost=round(times * keyword_boost(text_boost, asked, added), 6))
 
 
 def keyword_boost(text_boost: float, query: str, keywords: str) -> float:

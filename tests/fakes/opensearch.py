@@ -277,6 +277,8 @@ class FakeOpenSearch:
         for doc_id in json.loads(request.body)["ids"]:
             source = index.visible.get(doc_id) if index is not None else None
             entry: Body = {"_index": name, "_id": doc_id, "found": source is not None}
+            if source is not None and request.params.get("_source") != "false":
+                entry["_source"] = source
             if source is not None and "lrem_hash" in source:
                 entry["fields"] = {"lrem_hash": [source["lrem_hash"]]}
             documents.append(entry)

@@ -214,8 +214,9 @@ def test_the_template_holds_exactly_the_defaults() -> None:
     loaded = load_settings()
     assert loaded.settings == Settings()
     left_out = [key for key, source in loaded.sources.items() if source == "default"]
-    secret = ["model.api_key", "reasoning.api_key", "search.password", "search.token"]
-    assert left_out == secret  # nobody should be led to write these into a file
+    secrets = ["model.api_key", "reasoning.api_key", "search.password", "search.token"]
+    secrets += ["serve.api_keys", "serve.ubi_hash_key"]
+    assert left_out == secrets  # nobody should be led to write these into a file
     for key in keys_of(Settings):
         assert f" {allowed_values(field_of(Settings, key)).split()[-1]}" in template()
 

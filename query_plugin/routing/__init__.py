@@ -1,0 +1,1 @@
+"""Which queries are worth reasoning about."""

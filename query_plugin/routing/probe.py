@@ -1,0 +1,41 @@
+"""Asks OpenSearch what direct retrieval finds: the signals of many queries in one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from opensearchpy import OpenSearch
+
+from lrem_os.query_plugin.routing.signals import Signals, parse_probe, probe_bodies
+from lrem_os.search.client import translate_errors
+from lrem_os.search.requests import SearchSetup
+
+
+def ask_probe(
+    client: OpenSearch, index: str, setup: SearchSetup, texts: Sequence[str], vectors: NDArray[np.float32]
+) -> list[Signals]:
+    """Return the signals of each query, in the order given.
+
+    Args:
+        client: Connection to the cluster.
+        index: Index or alias.
+        setup: Fields and filter.
+        texts: As typed.
+        vectors: Their direct unit vectors, shape (B, D).
+
+    Raises:
+        SearchError: OpenSearch failed on one of them.
+    """
+    if not texts:
+        return []
+    bodies = [
+        body for text, vector in zip(texts, vectors.tolist(), strict=True) for body in probe_bodies(setup, text, vector)
+    ]
+    payload = b"".join(b"{}\n" + orjson.dumps(body) + b"\n" for body in bodies)
+    with translate_errors():
+        answer = client.msearch(index=index, body=payload)
+    responses = answer["responses"]
+    return [parse_probe(responses[first : first + 2]) for first in range(0, len(responses), 2)]

@@ -1,0 +1,1 @@
+"""The HTTP service between a shop and OpenSearch."""

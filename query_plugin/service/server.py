@@ -1,0 +1,96 @@
+"""Runs the service: one socket, one event loop, a drain at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lrem_os.config import ServeSettings, Settings
+from lrem_os.errors import ConfigError
+from lrem_os.extras import require
+from lrem_os.query_plugin.service.upstream import Upstream
+
+if TYPE_CHECKING:
+    from lrem_os.query_plugin.service.app import Engine  # loads fastapi, which may not be there
+
+_KEEP_ALIVE_S = 75  # longer than clients keep a connection, so that they close it and not we
+
+
+def run(
+    engine: Engine, upstream: Upstream, settings: Settings, *, on_listening: Callable[[str], None] = lambda _: None
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; then requests under way may end, for ``serve.drain_s``.
+
+    Args:
+        engine: Reads queries; warmed up first, closed at the end.
+        upstream: The cluster; closed at the end.
+        settings: The configuration.
+        on_listening: Told the address, when requests are answered.
+
+    Raises:
+        ConfigError: The address is taken or none of this machine's, or TLS files that cannot be used.
+        DependencyMissing: The extra ``serve`` is not installed.
+        ModelError: A model does not answer.
+    """
+    for package in ("uvicorn", "fastapi"):
+        require(package, extra="serve")
+    asyncio.run(_serve(engine, upstream, settings, on_listening))
+
+
+async def _serve(engine: Engine, upstream: Upstream, settings: Settings, on_listening: Callable[[str], None]) -> None:
+    from lrem_os.query_plugin.service.app import create_app
+
+    uvicorn: Any = require("uvicorn", extra="serve")
+    serve = settings.serve
+    with _listen(serve) as listening:
+        config = uvicorn.Config(
+            create_app(engine, upstream, settings),
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(1, round(serve.drain_s)),
+            ssl_certfile=serve.cert_file,
+            ssl_keyfile=serve.key_file,
+        )
+        try:
+            config.load()
+        except OSError as exc:  # ssl.SSLError is one
+            raise ConfigError(f"serve.cert_file or serve.key_file cannot be used: {exc}") from exc
+        await engine.warm_up()
+        server = uvicorn.Server(config)
+        # uvicorn hands SIGTERM on when it is done, to whoever had it before: draining is no error
+        before = signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
+        on_listening(address(serve, listening.getsockname()[1]))
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    if not server.started:
+        raise ConfigError("the service could not start: see the messages above")
+
+
+def address(serve: ServeSettings, port: int) -> str:
+    """Return the URL of the service.
+
+    >>> address(ServeSettings(host="::1"), 8099)
+    'http://[::1]:8099'
+    """
+    host = f"[{serve.host}]" if ":" in serve.host else serve.host
+    return f"{'https' if serve.cert_file else 'http'}://{host}:{port}"
+
+
+def _listen(serve: ServeSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in serve.host else socket.AF_INET
+    try:
+        return socket.create_server((serve.host, serve.port), family=family, backlog=2048)
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot listen on {serve.host}, port {serve.port}: {exc.strerror}",
+            hint="set serve.port to another, or to 0 for a free one",
+        ) from exc

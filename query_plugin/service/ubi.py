@@ -1,0 +1,230 @@
+"""User Behavior Insights: queries and events on their way to ``ubi_queries`` and ``ubi_events``.
+
+Nothing here delays or fails a search: a record is put into a bounded queue, or dropped and counted, and one task
+writes what waits in bulk. Records have ids of their own, so one that is sent twice is written once.
+
+Source: UBI 1.3 (o19s/ubi), mappings of the OpenSearch plugin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import orjson
+
+from lrem_os.config import ServeSettings
+from lrem_os.query_plugin.engine.reading import Reading
+from lrem_os.query_plugin.service.metrics import Metrics
+from lrem_os.query_plugin.service.problems import Problem
+from lrem_os.query_plugin.service.report import described
+from lrem_os.query_plugin.service.upstream import Answer
+
+Send = Callable[[str, str, bytes], Awaitable[Answer]]
+"""Method, path and JSON to OpenSearch, with the service's own credentials. May raise ``Problem``."""
+
+Index = Literal["ubi_queries", "ubi_events"]
+_Waiting = tuple[Index, bytes]  # the two lines of a bulk request
+APPLICATION = "lrem-os"
+
+_BATCH = 500  # records in one bulk request
+_LINGER_S = 0.5  # how long a record waits for company
+_WAITS_S = (0.5, 2.0, 5.0)  # before a bulk request is tried again
+_DRAIN_S = 5.0  # what the end of the service waits for the records at most
+_KEYWORD = {"type": "keyword", "ignore_above": 256}
+_DATE = {"type": "date", "format": "strict_date_time", "ignore_malformed": True}
+_IDS = dict.fromkeys(("application", "client_id", "query_id", "user_query"), _KEYWORD)
+_MAPPINGS: Mapping[Index, Mapping[str, Any]] = {
+    "ubi_queries": {
+        "dynamic": False,
+        "properties": {
+            **_IDS,
+            "timestamp": _DATE,
+            "query": {"type": "text"},
+            "query_response_id": _KEYWORD,
+            "query_response_hit_ids": {"type": "keyword"},
+            "query_attributes": {"type": "flat_object"},
+        },
+    },
+    "ubi_events": {
+        "dynamic": False,
+        "properties": {
+            **_IDS,
+            "timestamp": _DATE,
+            "action_name": _KEYWORD,
+            "message": {"type": "keyword", "ignore_above": 1024},
+            "message_type": _KEYWORD,
+            "event_attributes": {"dynamic": True, "properties": {"object": {"properties": {"object_id": _KEYWORD}}}},
+        },
+    },
+}
+
+
+class Ubi:
+    """Records behaviour. Belongs to one event loop; ``start`` it there.
+
+    Args:
+        settings: Whether texts are hashed, which share of the queries is written, how many records may wait.
+        send: Reaches OpenSearch.
+        metrics: Counts.
+    """
+
+    def __init__(self, settings: ServeSettings, send: Send, metrics: Metrics) -> None:
+        self._settings, self._send, self._metrics = settings, send, metrics
+        self._waiting: deque[_Waiting] = deque()
+        self._made: set[Index] = set()
+        self._wake, self._closing = asyncio.Event(), asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def query(self, readings: Sequence[Reading], took_ms: float, said: Mapping[str, Any]) -> str:
+        """Record a search; return its id, which events refer to.
+
+        Args:
+            readings: Of its texts, at least one.
+            took_ms: From the request to the answer.
+            said: What the client said in ``ext.ubi``: ``query_id``, ``client_id``, ``user_query``.
+        """
+        query_id = _short(said.get("query_id")) or str(uuid.uuid4())
+        if not _is_sampled(query_id, self._settings.ubi_sample):
+            return query_id
+        attributes = described(readings[0]) | {"took_ms": round(took_ms, 3)}
+        if self._settings.ubi_hash:  # they tell what was typed
+            del attributes["keywords"]
+        record = {
+            "timestamp": _now(),
+            "application": _short(said.get("application")) or APPLICATION,
+            "query_id": query_id,
+            "query_response_id": str(uuid.uuid4()),
+            "client_id": _short(said.get("client_id")),
+            "user_query": self._typed(str(said.get("user_query") or readings[0].text)),
+            "query_attributes": attributes,
+        }
+        self._put("ubi_queries", query_id, record)
+        return query_id
+
+    def events(self, events: Sequence[Mapping[str, Any]]) -> int:
+        """Record events; return how many found room."""
+        taken = 0
+        for event in events:
+            record = {"timestamp": _now(), "application": APPLICATION, **event}
+            if isinstance(record.get("user_query"), str):
+                record["user_query"] = self._typed(record["user_query"])
+            taken += self._put("ubi_events", str(uuid.uuid4()), record)
+        return taken
+
+    async def aclose(self) -> None:
+        """Write what waits, for a few seconds at most."""
+        self._closing.set()
+        self._wake.set()
+        if self._task is not None:
+            _, late = await asyncio.wait({self._task}, timeout=_DRAIN_S)
+            for task in late:
+                task.cancel()
+                await asyncio.wait({task})
+        self._count("dropped", self._waiting)
+        self._waiting.clear()
+
+    def _typed(self, text: str) -> str:
+        if not self._settings.ubi_hash or self._settings.ubi_hash_key is None:
+            return text
+        key = self._settings.ubi_hash_key.get_secret_value().encode()
+        return hmac.new(key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:32]
+
+    def _put(self, index: Index, record_id: str, record: dict[str, Any]) -> bool:
+        if len(self._waiting) >= self._settings.ubi_queue or self._closing.is_set():
+            self._metrics.ubi(index, "dropped")
+            return False
+        try:
+            lines = _lines(index, record_id, record)
+        except TypeError:  # half of a surrogate pair, which is no text
+            self._metrics.ubi(index, "failed")
+            return False
+        self._waiting.append((index, lines))
+        self._wake.set()
+        return True
+
+    async def _run(self) -> None:
+        while self._waiting or not self._closing.is_set():
+            if not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._pause(_LINGER_S)
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            try:
+                await self._write(batch)
+            except asyncio.CancelledError:  # the service ends and cannot wait any longer
+                self._count("failed", batch)
+                raise
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless the service ends."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+
+    async def _write(self, batch: Sequence[_Waiting]) -> None:
+        lines = b"".join(one for _, one in batch)
+        for wait_s in (*_WAITS_S, None):
+            answer = None
+            with contextlib.suppress(Problem):
+                for index in {index for index, _ in batch} - self._made:
+                    await self._make(index)
+                answer = await self._send("POST", "/_bulk", lines)
+            if answer is not None and answer.status < 300:
+                self._count_items(batch, answer)
+                return
+            if answer is not None and answer.status not in (429, 502, 503, 504):
+                break
+            if wait_s is None or self._closing.is_set():
+                break
+            await self._pause(wait_s)
+        self._count("failed", batch)
+
+    async def _make(self, index: Index) -> None:
+        """Create an index unless it is there; where that is not allowed, the bulk request shows whether it matters."""
+        await self._send("PUT", f"/{index}", orjson.dumps({"mappings": _MAPPINGS[index]}))
+        self._made.add(index)
+
+    def _count_items(self, batch: Sequence[_Waiting], answer: Answer) -> None:
+        try:
+            items = orjson.loads(answer.body)["items"]
+            statuses = [item["create"]["status"] for item in items]
+        except (ValueError, KeyError, TypeError):  # something between us and OpenSearch answered
+            self._count("failed", batch)
+            return
+        for (index, _), status in zip(batch, statuses, strict=False):
+            self._metrics.ubi(index, "written" if status < 300 or status == 409 else "failed")  # 409: sent twice
+
+    def _count(self, outcome: str, batch: Iterable[_Waiting]) -> None:
+        for index, _ in batch:
+            self._metrics.ubi(index, outcome)
+
+
+def _lines(index: Index, record_id: str, record: Mapping[str, Any]) -> bytes:
+    present = {key: value for key, value in record.items() if value is not None}
+    return orjson.dumps({"create": {"_index": index, "_id": record_id}}) + b"\n" + orjson.dumps(present) + b"\n"
+
+
+def _is_sampled(query_id: str, share: float) -> bool:
+    """Return whether a query is among those that are written; every service says the same of one id."""
+    digest = hashlib.blake2b(query_id.encode("utf-8", "replace"), digest_size=4).digest()
+    return int.from_bytes(digest, "big") < share * 2**32
+
+
+def _short(value: object) -> str | None:
+    return value[:100] if isinstance(value, str) and value else None  # 100: the mapping's limit
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
