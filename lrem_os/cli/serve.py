@@ -32,4 +32,5 @@ def serve(host: str | None, port: int | None, config_path: str | None, overrides
     overrides = (*overrides, *(f"serve.{key}={value}" for key, value in given.items() if value is not None))
     settings = load_settings(config_path, overrides).settings
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("opensearch").setLevel(logging.ERROR)  # its warnings are tracebacks; we say what failed ourselves
     api.serve(settings, on_listening=lambda url: click.echo(f"lrem-os serves {url}, API at {url}/docs", err=True))
