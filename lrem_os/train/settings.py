@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lrem_os.config import Section
+from lrem_os.config_fields import Section
 
 
 class Optimisation(Section):

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from lrem_os.config import ServeSettings
+from lrem_os.config_query import ServeSettings
 from lrem_os.errors import LremError, ModelError, ModelHung, Overloaded, ServiceError, ShuttingDown
 from lrem_os.query_plugin.engine import reading as codes
 from lrem_os.query_plugin.engine.batcher import Answered, Batcher

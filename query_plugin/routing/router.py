@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lrem_os.config import RouteSettings
+from lrem_os.config_query import RouteSettings
 from lrem_os.query_plugin.routing.budget import Budget, FixedBudget, PriceBudget, ShareBudget
 from lrem_os.query_plugin.routing.features import features_after, features_before
 from lrem_os.query_plugin.routing.gate import Gate, Stage, load_gate

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from lrem_os.config import ServeSettings
+from lrem_os.config_query import ServeSettings
 from lrem_os.query_plugin.service.call import too_large
 from lrem_os.query_plugin.service.metrics import Metrics
 from lrem_os.query_plugin.service.problems import Problem, internal, overloaded

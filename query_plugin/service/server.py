@@ -8,7 +8,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lrem_os.config import ServeSettings, Settings
+from lrem_os.config import Settings
+from lrem_os.config_query import ServeSettings
 from lrem_os.errors import ConfigError
 from lrem_os.extras import require
 from lrem_os.query_plugin.service.upstream import Upstream

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import orjson
 
-from lrem_os.config import ServeSettings
+from lrem_os.config_query import ServeSettings
 from lrem_os.query_plugin.engine.reading import Reading
 from lrem_os.query_plugin.service.metrics import Metrics
 from lrem_os.query_plugin.service.problems import Problem

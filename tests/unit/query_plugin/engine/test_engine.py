@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrem_os.config import ServeSettings
+from lrem_os.config_query import ServeSettings
 from lrem_os.errors import ModelError, Overloaded, SearchTimeout, ShuttingDown
 from lrem_os.query_plugin.engine.calls import Thought
 from lrem_os.query_plugin.engine.engine import QueryEngine

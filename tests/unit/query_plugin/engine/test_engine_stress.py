@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrem_os.config import ServeSettings
+from lrem_os.config_query import ServeSettings
 from lrem_os.errors import GenerationError
 from lrem_os.query_plugin.engine.engine import QueryEngine
 from lrem_os.query_plugin.engine.reading import Reading

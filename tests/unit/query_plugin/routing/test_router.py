@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lrem_os.config import RouteSettings
+from lrem_os.config_query import RouteSettings
 from lrem_os.query_plugin.routing.budget import FixedBudget, PriceBudget, ShareBudget
 from lrem_os.query_plugin.routing.features import Landmarks
 from lrem_os.query_plugin.routing.gate import Gate, Stage

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lrem_os.config import ServeSettings
+from lrem_os.config_query import ServeSettings
 from lrem_os.query_plugin.service import ubi as ubi_module
 from lrem_os.query_plugin.service.metrics import Metrics
 from lrem_os.query_plugin.service.problems import Problem
