@@ -20,7 +20,6 @@ from lrem_os.eval.measures import measure_queries, parse_measure
 from lrem_os.ingest.sources import expand_sources, read_rows
 from lrem_os.model.load import Models
 from lrem_os.model.reasoning import combine_keywords
-from lrem_os.query_plugin.engine.reading import as_sent
 from lrem_os.query_plugin.retriever import DirectRetriever
 from lrem_os.query_plugin.routing import gate as gates
 from lrem_os.query_plugin.routing.features import AFTER, BEFORE, FEATURES_VERSION, NEEDS_CATALOG, Landmarks, Lexicon
@@ -29,6 +28,7 @@ from lrem_os.query_plugin.routing.labels import Label, label_features, read_labe
 from lrem_os.query_plugin.routing.precomputed import precomputed_line, read_precomputed, reading_fingerprint
 from lrem_os.query_plugin.routing.probe import ask_probe
 from lrem_os.query_plugin.routing.router import Decision, build_router
+from lrem_os.search.requests import as_sent
 from lrem_os.text import normalise_query
 from lrem_os.train.data import TrainingQuery, chunks, read_training_queries
 from lrem_os.train.router import GateOptions, Labelled, fit_stage, landmark_vectors
@@ -112,7 +112,7 @@ def precompute(settings: Settings, queries: str | Path, out: str | Path, *, on_p
             for text, vector, samples in zip(part, found.vectors, found.reasonings, strict=True):
                 keywords = list(combine_keywords(samples))
                 chosen = vector if keywords else model.embed_queries([text])[0]
-                file.write(precomputed_line(text, fingerprint, as_sent(chosen), samples, keywords))
+                file.write(precomputed_line(text, fingerprint, as_sent(chosen[np.newaxis])[0], samples, keywords))
             file.flush()
             on_progress(len(wanted) - len(left) + len(part), len(wanted))
     return {"written": len(left), "kept": len(wanted) - len(left)}

@@ -9,22 +9,21 @@ which the reasoner says nothing is asked exactly as without it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import orjson
 from opensearchpy import OpenSearch
 
 from lrem_os.config import CatalogSettings, IndexSettings, ReasoningSettings, SearchSettings
 from lrem_os.errors import QueryError, Unsupported
 from lrem_os.model.reasoning import combine_keywords
-from lrem_os.search.client import ServerInfo, translate_errors
+from lrem_os.search.client import ServerInfo, search_many, translate_errors
 from lrem_os.search.filters import build_filter
 from lrem_os.search.hits import may_tie_beyond, page_of, parse_response, with_legs
 from lrem_os.search.requests import (
     SearchSetup,
+    as_sent,
     build_body,
     build_leg_bodies,
     clean_text,
@@ -32,7 +31,7 @@ from lrem_os.search.requests import (
     is_blank,
     widen,
 )
-from lrem_os.types import Embedder, Mode, Query, Ranking, Reasoner, Reasoning, ReasoningEmbedder, Vectors
+from lrem_os.types import Embedder, Mode, Query, Ranking, Reasoner, Reasoning, ReasoningEmbedder
 
 _BATCH = 32  # queries in one _msearch: well under a second of work, so a time-out means trouble
 
@@ -149,7 +148,7 @@ class DirectRetriever:
         for first in range(0, len(queries), _BATCH):
             read = self._read([query.text for query in queries[first : first + _BATCH]])
             bodies = [self._body(one, top_k, 0) for one in read]
-            answers = zip(read, bodies, self._msearch(bodies), strict=True)
+            answers = zip(read, bodies, search_many(self.client, self.index, bodies), strict=True)
             rankings += [_with_reasoning(self._page(body, answer, top_k, 0), one) for one, body, answer in answers]
         return rankings
 
@@ -180,7 +179,9 @@ class DirectRetriever:
         leg_bodies = build_leg_bodies(
             self._setup_for(read), text, read.vector, num_shards=num_shards, keywords=read.keywords
         )
-        found = [parse_response(leg, keep_order=True) for leg in self._msearch(leg_bodies.values())]
+        found = [
+            parse_response(leg, keep_order=True) for leg in search_many(self.client, self.index, leg_bodies.values())
+        ]
         return with_legs(ranking, dict(zip(leg_bodies, found, strict=True)))
 
     def body(self, text: str, *, top_k: int = 10, start: int = 0) -> dict[str, Any]:
@@ -208,7 +209,7 @@ class DirectRetriever:
     def _direct(self, texts: Sequence[str]) -> list[_Read]:
         if self.mode == "bm25" or self.embedder is None or not texts:
             return [_Read(text) for text in texts]
-        vectors = _as_sent(self.embedder.embed_queries(texts))
+        vectors = as_sent(self.embedder.embed_queries(texts))
         return [_Read(text, vector) for text, vector in zip(texts, vectors, strict=True)]
 
     def _reasoned(self, texts: Sequence[str]) -> list[_Read]:
@@ -224,7 +225,7 @@ class DirectRetriever:
         empty = [row for row, samples in enumerate(found.reasonings) if not any(sample.keywords for sample in samples)]
         if empty:  # direct vectors, whatever the model makes of empty reasoning
             vectors[empty] = self.reasoner.embed_queries([texts[row] for row in empty])
-        rows = zip(texts, _as_sent(vectors), found.reasonings, strict=True)
+        rows = zip(texts, as_sent(vectors), found.reasonings, strict=True)
         return [_Read(text, vector, samples, found.reason_ms, found.embed_ms) for text, vector, samples in rows]
 
     def _page(self, body: Mapping[str, Any], answer: Mapping[str, Any], top_k: int, start: int) -> Ranking:
@@ -239,20 +240,6 @@ class DirectRetriever:
         with translate_errors():
             answer: dict[str, Any] = self.client.search(index=self.index, body=body)
         return answer
-
-    def _msearch(self, bodies: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        payload = b"".join(b"{}\n" + orjson.dumps(body) + b"\n" for body in bodies)
-        with translate_errors():
-            answer = self.client.msearch(index=self.index, body=payload)
-        responses: list[dict[str, Any]] = answer["responses"]
-        return responses
-
-
-def _as_sent(vectors: Vectors) -> list[list[float]]:
-    """Return the shortest decimals that give the same float32, by way of JSON: what a body should show and carry."""
-    rows = np.ascontiguousarray(vectors, dtype=np.float32)
-    sent: list[list[float]] = orjson.loads(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY))
-    return sent
 
 
 def _with_reasoning(ranking: Ranking, read: _Read) -> Ranking:

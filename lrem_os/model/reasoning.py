@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lrem_os.types import Reasoning
 
@@ -16,6 +17,21 @@ _WORD = re.compile(r"\w+")
 _EDGES = " \t\u00a0.:!?\"'`*_“”„‘’"
 _LONGEST_CYCLE = 4  # words; a small model repeats one or two
 _MIN_REPEATS = 3  # twice may be meant: yo yo, choo choo train, Duran Duran
+
+
+def reasoning_of(row: Mapping[str, Any]) -> Reasoning:
+    """Return the reasoning that orjson wrote as this object; it writes NaN as null.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is something else.
+    """
+    return Reasoning(
+        keywords=tuple(map(str, row["keywords"])),
+        text=str(row["text"]),
+        num_tokens=int(row["num_tokens"]),
+        truncated=bool(row["truncated"]),
+        confidence=math.nan if row["confidence"] is None else float(row["confidence"]),
+    )
 
 
 def parse_reasoning(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -225,6 +225,19 @@ def translate_errors() -> Iterator[None]:
         exceptions.ValidationException,
     ) as exc:
         raise translated(exc) from exc
+
+
+def search_many(client: OpenSearch, index: str, bodies: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the answers to several searches on one index, in one ``_msearch`` and in their order.
+
+    Raises:
+        SearchError: The request failed as a whole; a search that failed alone is an answer with ``error``.
+    """
+    payload = b"".join(b"{}\n" + orjson.dumps(body) + b"\n" for body in bodies)
+    with translate_errors():
+        answer = client.msearch(index=index, body=payload)
+    responses: list[dict[str, Any]] = answer["responses"]
+    return responses
 
 
 def translated(exc: Exception) -> LremError:

@@ -19,10 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import orjson
+
 from lrem_os.config import CatalogSettings, IndexSettings, SearchSettings
 from lrem_os.errors import QueryError, Unsupported
 from lrem_os.search.fields import HASH_FIELD, text_field, weighted_text_fields
-from lrem_os.types import Mode
+from lrem_os.types import Mode, Vectors
 
 TIE_MARGIN = 10
 """Hits that a hybrid body asks for beyond the page; RRF ties are pairs, rarely more."""
@@ -146,6 +149,17 @@ def lexical_text(text: str, num_fields: int) -> str:
     'a b'
     """
     return _first_words(text, max(1, _MAX_CLAUSES // num_fields))
+
+
+def as_sent(vectors: Vectors) -> list[list[float]]:
+    """Return the shortest decimals that give the same float32, by way of JSON: what a body should show and carry.
+
+    Args:
+        vectors: Shape (B, D).
+    """
+    rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    sent: list[list[float]] = orjson.loads(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY))
+    return sent
 
 
 def text_query(setup: SearchSetup, text: str, keywords: Sequence[str] = ()) -> dict[str, Any]:

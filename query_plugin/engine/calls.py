@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lrem_os.errors import EmbeddingError, GenerationError, LremError
 from lrem_os.model.reasoning import combine_keywords
-from lrem_os.query_plugin.engine.reading import as_sent
+from lrem_os.search.requests import as_sent
 from lrem_os.types import Reasoning, ReasoningEmbedder, Vectors
 
 Vector = npt.NDArray[np.float32]
@@ -41,7 +41,7 @@ class Embedded:
     @classmethod
     def of(cls, vector: Vector) -> Embedded:
         """Return a vector ready to be kept."""
-        return cls(vector, np.array(as_sent(vector)))
+        return cls(vector, np.array(as_sent(vector[np.newaxis])[0]))
 
 
 @dataclass(frozen=True, slots=True)

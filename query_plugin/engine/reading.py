@@ -9,10 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-import orjson
-
 from lrem_os.query_plugin.routing.router import Decision
 from lrem_os.types import Reasoning
 
@@ -74,9 +70,3 @@ class Reading:
     decision: Decision | None = None
     cached: bool = False
     timings_ms: Mapping[str, float] = field(default_factory=dict)
-
-
-def as_sent(vector: npt.NDArray[np.float32]) -> tuple[float, ...]:
-    """Return the shortest decimals that give the same float32, by way of JSON: what a body should show and carry."""
-    row = np.ascontiguousarray(vector, dtype=np.float32)
-    return tuple(orjson.loads(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)))

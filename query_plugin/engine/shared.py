@@ -11,7 +11,6 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +21,12 @@ import orjson
 from opensearchpy import OpenSearch
 
 from lrem_os.errors import IndexMissing, LremError, Overloaded
+from lrem_os.model.reasoning import reasoning_of
 from lrem_os.query_plugin.engine.batcher import Batcher
 from lrem_os.query_plugin.engine.breaker import Breaker
 from lrem_os.query_plugin.engine.calls import Thought, checked_vector
 from lrem_os.query_plugin.engine.clock import Clock, LoopClock, wait_for
 from lrem_os.search.client import translate_errors
-from lrem_os.types import Reasoning
 
 _MAPPING = {
     "settings": {"number_of_replicas": 0, "auto_expand_replicas": "0-1"},
@@ -170,16 +169,7 @@ def decode_thought(document: Mapping[str, Any] | None, dimension: int, *, oldest
     try:
         if document is None or document["created"] < oldest:
             return None
-        samples = tuple(
-            Reasoning(
-                keywords=tuple(map(str, row["keywords"])),
-                text=str(row["text"]),
-                num_tokens=int(row["num_tokens"]),
-                truncated=bool(row["truncated"]),
-                confidence=math.nan if row["confidence"] is None else float(row["confidence"]),
-            )
-            for row in document["reasonings"]
-        )
+        samples = tuple(map(reasoning_of, document["reasonings"]))
         if document["vector"] is None:
             return Thought.of(None, samples)
         numbers = np.frombuffer(base64.b64decode(document["vector"]), "<f4").astype(np.float32)

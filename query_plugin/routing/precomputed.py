@@ -17,6 +17,7 @@ import orjson
 
 from lrem_os.config import ReasoningSettings
 from lrem_os.errors import DatasetError
+from lrem_os.model.reasoning import reasoning_of
 from lrem_os.text import normalise_query
 from lrem_os.types import Reasoning
 
@@ -117,21 +118,11 @@ def precomputed_line(
     query: str, fingerprint: str, vector: Sequence[float], reasonings: Sequence[Reasoning], keywords: Sequence[str]
 ) -> bytes:
     """Return the line that ``read_precomputed`` reads, its end included."""
-    samples = [
-        {
-            "keywords": list(sample.keywords),
-            "text": sample.text,
-            "num_tokens": sample.num_tokens,
-            "truncated": sample.truncated,
-            "confidence": None if math.isnan(sample.confidence) else sample.confidence,
-        }
-        for sample in reasonings
-    ]
     row = {
         "query": normalise_query(query),
         "fingerprint": fingerprint,
         "keywords": list(keywords),
-        "reasonings": samples,
+        "reasonings": list(reasonings),
         "vector": list(vector),
     }
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
@@ -143,14 +134,5 @@ def _parse(row: Mapping[str, Any], dimension: int) -> Precomputed:
         raise ValueError(f"the vector has {len(vector)} numbers, not {dimension}")
     if abs(math.fsum(value * value for value in vector) - 1) > 1e-3:
         raise ValueError("the vector is no unit vector")
-    reasonings = tuple(
-        Reasoning(
-            keywords=tuple(map(str, sample["keywords"])),
-            text=str(sample["text"]),
-            num_tokens=int(sample["num_tokens"]),
-            truncated=bool(sample["truncated"]),
-            confidence=math.nan if sample["confidence"] is None else float(sample["confidence"]),
-        )
-        for sample in row["reasonings"]
-    )
+    reasonings = tuple(map(reasoning_of, row["reasonings"]))
     return Precomputed(vector, reasonings, tuple(map(str, row["keywords"])))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from lrem_os.query_plugin.routing.signals import Signals, parse_probe, probe_bodies
-from lrem_os.search.client import translate_errors
+from lrem_os.search.client import search_many
 from lrem_os.search.requests import SearchSetup
 
 
@@ -34,8 +33,5 @@ def ask_probe(
     bodies = [
         body for text, vector in zip(texts, vectors.tolist(), strict=True) for body in probe_bodies(setup, text, vector)
     ]
-    payload = b"".join(b"{}\n" + orjson.dumps(body) + b"\n" for body in bodies)
-    with translate_errors():
-        answer = client.msearch(index=index, body=payload)
-    responses = answer["responses"]
+    responses = search_many(client, index, bodies)
     return [parse_probe(responses[first : first + 2]) for first in range(0, len(responses), 2)]
