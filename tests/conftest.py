@@ -20,8 +20,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("lrem-os", deadline=None)  # a busy machine stalls for longer than 200 ms
+# A run says the same twice: LREM_OS_EXPLORE=N looks for new examples instead, N for each property. No deadline: a busy
+# machine stalls for longer than hypothesis' 200 ms.
+hypothesis.settings.register_profile("lrem-os", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("lrem-os")
+if explore := os.environ.get("LREM_OS_EXPLORE"):
+    hypothesis.settings.register_profile("lrem-os-explore", deadline=None, max_examples=int(explore))
+    hypothesis.settings.load_profile("lrem-os-explore")
 
 
 def pytest_configure() -> None:

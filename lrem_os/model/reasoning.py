@@ -13,8 +13,8 @@ MAX_KEYWORDS = 16  # of all samples together: about as many as a text leg profit
 
 _SEPARATORS = re.compile(r"[,;，、；\r\n\v\f\x85\u2028\u2029]")
 _BULLET = re.compile(r"^(?:[-*•·–]|\d{1,2}[.)])\s+")  # chat models like lists
-_WORD = re.compile(r"\w+")
-_EDGES = " \t\u00a0.:!?\"'`*_“”„‘’"
+_WORD = re.compile(r"[^\W_]+")  # an underscore is punctuation here, as it is at a keyword's edges
+_EDGES = " .:!?\"'`*_“”„‘’"
 _LONGEST_CYCLE = 4  # words; a small model repeats one or two
 _MIN_REPEATS = 3  # twice may be meant: yo yo, choo choo train, Duran Duran
 
@@ -64,7 +64,8 @@ def parse_reasoning(
     known, forbidden = set(_words(query)), [words for phrase in banned if (words := _words(phrase))]
     kept: dict[tuple[str, ...], str] = {}
     for part in _whole_parts(text, truncated=truncated):
-        keyword = _without_cycles(_BULLET.sub("", part.strip(_EDGES)).strip(_EDGES))
+        plain = " ".join(part.split()).strip(_EDGES)  # split knows more kinds of white space than the edges name
+        keyword = _without_cycles(_BULLET.sub("", plain).strip(_EDGES))
         words = _words(keyword)
         if not words or known.issuperset(words) or any(_holds(words, phrase) for phrase in forbidden):
             continue
