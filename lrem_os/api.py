@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from lrem_os.eval.specs import RunSpec
 
 
+_PROBE_TIMEOUT_S = 2.0  # one that is lost must not hold up those behind it; a request waits far shorter
+
+
 def connect(settings: Settings) -> OpenSearch:
     """Return a client for the configured cluster, or for the local node where none is configured.
 
@@ -185,7 +188,7 @@ def open_engine(settings: Settings, *, embedder: Embedder | None = None) -> Quer
         settings.serve,
         reasoner=reasoner,
         router=build_router(settings.route),
-        probe=partial(ask_probe, direct.client, direct.index, direct.setup),
+        probe=partial(ask_probe, direct.client, direct.index, direct.setup, timeout_s=_PROBE_TIMEOUT_S),
         shared=_shared_index(settings, direct.client, fingerprint, reasoner.dimension),
         ahead=None if file is None else read_precomputed(file, fingerprint=fingerprint, dimension=reasoner.dimension),
     )

@@ -33,7 +33,7 @@ from lrem_os.config_fields import (
     sections_of,
     without_userinfo,
 )
-from lrem_os.config_query import RouteSettings, ServeSettings
+from lrem_os.config_query import ConnectSettings, RouteSettings, ServeSettings
 from lrem_os.errors import ConfigError
 
 DEFAULT_FILE = "lrem-os.yaml"
@@ -287,6 +287,7 @@ class Settings(Section):
     eval: EvalSettings = EvalSettings()
     route: RouteSettings = RouteSettings()
     serve: ServeSettings = ServeSettings()
+    connect: ConnectSettings = ConnectSettings()
 
 
 @dataclass(frozen=True, slots=True)

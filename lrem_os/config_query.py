@@ -1,9 +1,10 @@
-"""Settings of the query side: the router and the service. Part of ``config.py``, which reads them."""
+"""Settings of the query side: the router, the service, and what the cluster knows of it. Part of ``config.py``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -58,7 +59,7 @@ class ServeSettings(Section):
     )
     max_body_bytes: int = Field(10_000_000, ge=1000, description="Longer request bodies are refused (413).")
     max_query_chars: int = Field(2000, ge=1, le=1_000_000, description="Longer query texts are refused (400).")
-    max_depth: int = Field(100, ge=5, le=500, description="Bodies with our clause nested deeper are refused (400).")
+    max_depth: int = Field(100, ge=5, le=200, description="Bodies with our clause nested deeper are refused (400).")
     max_queries: int = Field(500, ge=1, le=100_000, description="More query texts in one request are refused (400).")
     max_requests: int = Field(512, ge=1, le=100_000, description="Requests at once; more are refused (429).")
     timeout_s: float = Field(30.0, gt=0, description="A request that takes longer, OpenSearch's part included: 504.")
@@ -116,4 +117,45 @@ class ServeSettings(Section):
             raise ValueError("serve.cert_file and serve.key_file go together: set both or neither")
         if self.ubi_hash and not self.ubi_hash_key:
             raise ValueError("serve.ubi_hash is true: set serve.ubi_hash_key too, without it a hash is easily undone")
+        return self
+
+
+class ConnectSettings(Section):
+    """The service inside the cluster: what `lrem-os connect` registers in ML Commons."""
+
+    name: str = Field(
+        "lrem-os",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$",
+        description="Of the connector, the model group, the model and the pipelines.",
+    )
+    url: str | None = Field(
+        None,
+        description="Where the cluster's nodes reach the service; none: serve.host and serve.port, for a cluster on"
+        " this machine.",
+    )
+    api_key: SecretStr | None = Field(
+        None,
+        description="One of serve.api_keys, for the cluster to show; none: the first of them; better in"
+        " LREM_OS__CONNECT__API_KEY.",
+    )
+    ingest_field: str | None = Field(
+        None, min_length=1, description="Text field for an ingest pipeline to embed; none: none is made."
+    )
+    default: bool = Field(
+        False, description="Whether searches of index.name go through the search pipeline without naming it."
+    )
+    timeout_s: float = Field(60.0, gt=0, description="Seconds until a task of ML Commons is given up.")
+
+    @model_validator(mode="after")
+    def _check_connect(self) -> ConnectSettings:
+        if self.url is not None:
+            try:
+                parts = urlsplit(self.url)
+                is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+            except ValueError:  # a port that is none
+                is_address = False
+            if not is_address or not self.url.isprintable() or " " in self.url:
+                raise ValueError("connect.url is no address: write it like https://search.example.org:8099")
+            if parts.username is not None or parts.query or parts.fragment or parts.path.strip("/"):
+                raise ValueError("connect.url has more than scheme, host and port: the cluster asks its /v1/embeddings")
         return self

@@ -111,8 +111,7 @@ def precompute(settings: Settings, queries: str | Path, out: str | Path, *, on_p
             found = model.embed_reasoned(part)
             for text, vector, samples in zip(part, found.vectors, found.reasonings, strict=True):
                 keywords = list(combine_keywords(samples))
-                chosen = vector if keywords else model.embed_queries([text])[0]
-                file.write(precomputed_line(text, fingerprint, as_sent(chosen[np.newaxis])[0], samples, keywords))
+                file.write(precomputed_line(text, fingerprint, as_sent(vector[np.newaxis])[0], samples, keywords))
             file.flush()
             on_progress(len(wanted) - len(left) + len(part), len(wanted))
     return {"written": len(left), "kept": len(wanted) - len(left)}

@@ -176,7 +176,7 @@ class Reasoner(Protocol):
         ...
 
     def reason(self, queries: Sequence[str]) -> list[tuple[Reasoning, ...]]:
-        """Return the samples of each query, in the order given; a query that fails alone gets an empty one.
+        """Return the samples of each query, in the order given; a query that fails alone gets an empty one, or none.
 
         Raises:
             GenerationError: The model failed as a whole, or did not answer in time.
@@ -193,7 +193,11 @@ class ReasoningEmbedder(Embedder, Protocol):
         ...
 
     def embed_reasoned(self, queries: Sequence[str]) -> Reasoned:
-        """Return (B, D) unit vectors of queries with their reasoning. Raises ``ModelError``."""
+        """Return (B, D) unit vectors of queries with their reasoning; of empty reasoning, the direct ones.
+
+        Raises:
+            ModelError: The model failed.
+        """
         ...
 
 

@@ -221,11 +221,7 @@ class DirectRetriever:
             took_ms = (time.perf_counter() - started) * 1000
             return [_Read(text, None, of, took_ms) for text, of in zip(texts, samples, strict=True)]
         found = self.reasoner.embed_reasoned(texts)
-        vectors = found.vectors.copy()
-        empty = [row for row, samples in enumerate(found.reasonings) if not any(sample.keywords for sample in samples)]
-        if empty:  # direct vectors, whatever the model makes of empty reasoning
-            vectors[empty] = self.reasoner.embed_queries([texts[row] for row in empty])
-        rows = zip(texts, as_sent(vectors), found.reasonings, strict=True)
+        rows = zip(texts, as_sent(found.vectors), found.reasonings, strict=True)
         return [_Read(text, vector, samples, found.reason_ms, found.embed_ms) for text, vector, samples in rows]
 
     def _page(self, body: Mapping[str, Any], answer: Mapping[str, Any], top_k: int, start: int) -> Ranking:

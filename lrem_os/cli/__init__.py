@@ -20,6 +20,7 @@ _COMMANDS = {  # name → (module:attribute, one line for --help, so that --help
     "route": ("lrem_os.cli.route:route", "Show whether a query would be reasoned about, and why."),
     "precompute": ("lrem_os.cli.precompute:precompute", "Reason about head queries ahead of time."),
     "serve": ("lrem_os.cli.serve:serve", "Answer neural queries in front of OpenSearch, over HTTP."),
+    "connect": ("lrem_os.cli.connect:connect", "Let OpenSearch itself ask the service, through ML Commons."),
     "eval": ("lrem_os.cli.evaluate:evaluate", "Measure runs on judged queries."),
     "train": ("lrem_os.cli.train:train", "Train a reasoner, an embedder and a router."),
     "doctor": ("lrem_os.cli.doctor:doctor", "Check the whole set-up and say what to do."),

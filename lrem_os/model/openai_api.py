@@ -88,17 +88,26 @@ class OpenAIReasoner:
         }
 
     def reason(self, queries: Sequence[str]) -> list[tuple[Reasoning, ...]]:
-        """Return the samples of each query, in the order given; of a query that the server refuses, empty ones.
+        """Return the samples of each query, in the order given.
+
+        Of a query that the server refuses, they are empty; of one on which it fails or answers garbage, there are none.
 
         Raises:
-            GenerationError: The server is not there, is too slow, or has refused every query so far.
+            GenerationError: The server is not there, is too slow, has refused every query so far, or fails on all.
         """
         answers = self._client.ask_all(self._ask, queries, self._batch_size)
-        nothing = (Reasoning(),) * self._num_samples
-        return [
-            nothing if isinstance(answer, Refused) else tuple(self._parse(choice, query) for choice in answer)
-            for query, answer in zip(queries, answers, strict=True)
-        ]
+        failures = [answer for answer in answers if isinstance(answer, Refused) and not answer.for_the_text]
+        if failures and len(failures) == len(answers):
+            raise GenerationError(
+                f"the server failed on all of {len(queries)} queries; the last time: {failures[-1]}",
+                hint="look into the server's log",
+            ) from failures[-1]
+        return [self._samples(query, answer) for query, answer in zip(queries, answers, strict=True)]
+
+    def _samples(self, query: str, answer: list[dict[str, Any]] | Refused) -> tuple[Reasoning, ...]:
+        if isinstance(answer, Refused):
+            return (Reasoning(),) * self._num_samples if answer.for_the_text else ()
+        return tuple(self._parse(choice, query) for choice in answer)
 
     def _parse(self, choice: Mapping[str, Any], query: str) -> Reasoning:
         return parse_reasoning(query=query, banned=self._banned, **choice)

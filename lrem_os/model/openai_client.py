@@ -22,12 +22,18 @@ Ask = Callable[[Any, Sequence[str]], Awaitable[Sequence[T]]]
 """``ask(client, texts)``: one request to an ``openai.AsyncOpenAI``, one answer a text; may raise ``Refused``."""
 
 _RETRIES = 2  # of one request, by the openai client: 408, 409, 429 (it waits as Retry-After says), 5xx, no connection
-_MAY_BE_ONE_TEXT = {400, 413, 422, 500}  # too long, not allowed, or what the server stumbles over
+_THE_TEXT = {400, 413, 422}  # too long, or not allowed
+_MAY_BE_ONE_TEXT = {*_THE_TEXT, 500}  # or what the server stumbles over
 _NO_KEY = "none"  # the client wants one, and would look into the environment
 
 
 class Refused(Exception):
     """The server cannot or will not answer about these texts; it may about others."""
+
+    @property
+    def for_the_text(self) -> bool:
+        """Whether the server says that it is the text: it would say so again. Else it is rather the server."""
+        return _status(self) in _THE_TEXT
 
 
 class OpenAIClient:

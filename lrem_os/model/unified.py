@@ -37,8 +37,8 @@ class UnifiedEmbedder:
 
     Queries are cleaned and cut as ``HfReasoner`` does, in both modes. The vector of a query with several samples is
     the normalised mean of theirs. It is made from what the model wrote: the rules of ``parse_reasoning`` decide the
-    keywords that are reported, not the vector. A sample with NaN or infinity is left out of the mean; a query with
-    nothing else gets its direct vector.
+    keywords that are reported, not the vector. A sample with NaN or infinity is left out of the mean. A query with
+    nothing else, or about which no sample has a keyword left, gets its direct vector.
 
     Args:
         model: A transformers causal LM in eval mode, on its device; its weights must not change any more.
@@ -153,7 +153,7 @@ class UnifiedEmbedder:
         return self._reasoner.reason(queries)
 
     def embed_reasoned(self, queries: Sequence[str]) -> Reasoned:
-        """Return (B, D) unit vectors of queries with their reasoning, in one pass.
+        """Return (B, D) unit vectors of queries with their reasoning, in one pass; of empty reasoning, direct ones.
 
         Raises:
             EmbeddingError: A vector holds NaN or infinity, and so does the direct one.
@@ -168,9 +168,10 @@ class UnifiedEmbedder:
             each = torch.nn.functional.normalize(written.states, dim=-1)  # (B, n, D)
             each[~each.isfinite().all(-1)] = torch.nan
             vectors[:] = l2_normalise(each.nanmean(1)).numpy()
-            lost = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-            if len(lost):
-                vectors[lost] = self.embed_queries([queries[row] for row in lost.tolist()])
+            is_empty = [not any(sample.keywords for sample in samples) for samples in written.reasonings]
+            direct = np.flatnonzero(~np.isfinite(vectors).all(axis=1) | np.array(is_empty, bool))
+            if len(direct):
+                vectors[direct] = self.embed_queries([queries[row] for row in direct.tolist()])
         ended = time.perf_counter()
         return Reasoned(
             vectors=vectors,

@@ -24,8 +24,11 @@ _ML_SETTINGS = {
     "plugins.ml_commons.only_run_on_ml_node": False,
     "plugins.ml_commons.connector_access_control_enabled": False,
     "plugins.ml_commons.connector.private_ip_enabled": True,
-    "plugins.ml_commons.trusted_connector_endpoints_regex": [r"^http://127\.0\.0\.1:[0-9]+/.*$"],
+    "plugins.ml_commons.trusted_connector_endpoints_regex": [r"^https?://(127\.0\.0\.1|localhost|\[::1\]):[0-9]+/.*$"],
+    # a laptop's memory, heap or disk that is nearly full is no reason to answer no query
     "plugins.ml_commons.native_memory_threshold": 100,
+    "plugins.ml_commons.jvm_heap_memory_threshold": 100,
+    "plugins.ml_commons.disk_free_space_threshold": -1,
 }
 _NOISE = re.compile(  # stack frames, chatter, and headings that say nothing
     r"at |\.\.\. \d+ more|warning:|WARNING:|For complete error details|#$|(output|error):$"

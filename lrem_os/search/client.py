@@ -227,15 +227,24 @@ def translate_errors() -> Iterator[None]:
         raise translated(exc) from exc
 
 
-def search_many(client: OpenSearch, index: str, bodies: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def search_many(
+    client: OpenSearch, index: str, bodies: Iterable[Mapping[str, Any]], *, timeout_s: float | None = None
+) -> list[dict[str, Any]]:
     """Return the answers to several searches on one index, in one ``_msearch`` and in their order.
+
+    Args:
+        client: Connection to the cluster.
+        index: Index or alias.
+        bodies: Of the searches.
+        timeout_s: In place of the client's own.
 
     Raises:
         SearchError: The request failed as a whole; a search that failed alone is an answer with ``error``.
     """
     payload = b"".join(b"{}\n" + orjson.dumps(body) + b"\n" for body in bodies)
     with translate_errors():
-        answer = client.msearch(index=index, body=payload)
+        options = {} if timeout_s is None else {"params": {"request_timeout": timeout_s}}
+        answer = client.msearch(index=index, body=payload, **options)
     responses: list[dict[str, Any]] = answer["responses"]
     return responses
 

@@ -131,6 +131,8 @@ def checked_vector(row: Vector) -> Vector | LremError:
 
 
 def _thought(row: Vector, samples: Sequence[Reasoning]) -> Thought | LremError:
+    if not samples:
+        return GenerationError("the reasoner failed on this query")
     if not all(isinstance(sample, Reasoning) for sample in samples):
         return GenerationError(f"the reasoner gave something other than reasonings: {samples!r:.100}")
     if not any(sample.keywords for sample in samples):

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -52,6 +52,11 @@ class Ahead(Protocol):
 class SharedThoughts(Protocol):
     """What several services keep together. No method raises, none takes long."""
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What became of reads and writes since the start, by name."""
+        ...
+
     async def get(self, key: str) -> Thought | None:
         """Return what was kept; ``None`` for whatever reason there is nothing."""
         ...
@@ -77,6 +82,7 @@ class EngineState:
         num_cached: Direct vectors, thoughts and decisions in memory.
         num_hits: Of each of these caches, since the start.
         num_misses: Likewise.
+        shared: What became of reads and writes of the shared cache since the start.
     """
 
     embedder: Literal["ok", "broken"]
@@ -86,6 +92,7 @@ class EngineState:
     num_cached: tuple[int, int, int]
     num_hits: tuple[int, int, int]
     num_misses: tuple[int, int, int]
+    shared: Mapping[str, int] = field(default_factory=dict)
 
 
 class _KeptAway(ServiceError):
@@ -230,6 +237,7 @@ class QueryEngine:
             num_cached=(len(caches[0]), len(caches[1]), len(caches[2])),
             num_hits=(caches[0].num_hits, caches[1].num_hits, caches[2].num_hits),
             num_misses=(caches[0].num_misses, caches[1].num_misses, caches[2].num_misses),
+            shared={} if self._shared is None else dict(self._shared.counts),
         )
 
     async def aclose(self) -> None:
@@ -284,8 +292,11 @@ class QueryEngine:
         if known is not None:
             return known
         begun = self._clock.now()
-        signals = await self._signals(request, vector) if self._router.needs_signals else None
         try:
+            ruled = self._router.rule(request.key)
+            if ruled is not None:
+                return ruled
+            signals = await self._signals(request, vector) if self._router.needs_signals else None
             decision = self._router.decide(request.key, vector, signals)
         except Exception:  # whatever a gate that was trained elsewhere runs into: the query is answered all the same
             request.degrade(codes.ROUTER_FAILED)
@@ -328,7 +339,8 @@ class QueryEngine:
             if patience is not None:
                 self._delays.record(patience, ok=False)
             is_awaited = patience is not None or request.deadline_s is not None
-            request.fail(codes.REASONER_TIMEOUT if is_awaited else codes.REASONER_SLOW)
+            unawaited = codes.REASONER_OPEN if self._failures.is_open else codes.REASONER_SLOW
+            request.fail(codes.REASONER_TIMEOUT if is_awaited else unawaited)
             return None
         except LremError as exc:  # says nothing about delays
             request.fail(_code_of(exc, "reasoner", broken=self._reasoner.broken))

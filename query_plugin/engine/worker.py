@@ -24,14 +24,15 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._is_ending = False
         # A daemon: a call that never returns must not keep the process from ending.
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Whether the thread runs, and takes another call."""
+        return self._thread.is_alive() and not self._is_ending
 
     def run(self, call: Callable[[], R]) -> asyncio.Future[R]:
         """Return the future of a call's result; its exception is a ``ModelError``, or what it raised of ours."""
@@ -55,6 +56,7 @@ class Worker:
             except BaseException as exc:  # carried over to the loop, whatever it is: somebody waits for an answer
                 error = ModelError(f"the model failed: {type(exc).__name__}: {exc}")
                 error.__cause__, fatal = exc, not isinstance(exc, Exception)
+            self._is_ending = fatal  # before the loop hears of it, and hands over the next call
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(_settle, future, result, error)
             if fatal:  # SystemExit and the like: as the thread's own end

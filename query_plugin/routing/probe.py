@@ -14,7 +14,13 @@ from lrem_os.search.requests import SearchSetup
 
 
 def ask_probe(
-    client: OpenSearch, index: str, setup: SearchSetup, texts: Sequence[str], vectors: NDArray[np.float32]
+    client: OpenSearch,
+    index: str,
+    setup: SearchSetup,
+    texts: Sequence[str],
+    vectors: NDArray[np.float32],
+    *,
+    timeout_s: float | None = None,
 ) -> list[Signals]:
     """Return the signals of each query, in the order given.
 
@@ -24,6 +30,7 @@ def ask_probe(
         setup: Fields and filter.
         texts: As typed.
         vectors: Their direct unit vectors, shape (B, D).
+        timeout_s: In place of the client's own.
 
     Raises:
         SearchError: OpenSearch failed on one of them.
@@ -33,5 +40,5 @@ def ask_probe(
     bodies = [
         body for text, vector in zip(texts, vectors.tolist(), strict=True) for body in probe_bodies(setup, text, vector)
     ]
-    responses = search_many(client, index, bodies)
+    responses = search_many(client, index, bodies, timeout_s=timeout_s)
     return [parse_probe(responses[first : first + 2]) for first in range(0, len(responses), 2)]

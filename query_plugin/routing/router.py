@@ -32,7 +32,7 @@ class Decision:
         reasoned: Whether to reason about it.
         score: Calibrated probability that reasoning helps, in [0, 1]; NaN where a rule decided and none was computed.
         threshold: What it was held against: the score, or with a price the expected gain; NaN likewise.
-        why: A stable code: ``above_threshold``, ``below_threshold``, ``forced``, ``allowed``, ``denied``, ``blank``.
+        why: A stable code: ``above_threshold``, ``below_threshold``, ``allowed``, ``denied``, ``blank``.
         features: What the gate read, by name; empty where a rule decided.
         gain: Expected gain of reasoning, in the measure of the labels (nDCG@10); NaN likewise.
         interval: Where the score lies, at 95 %, as far as the training data tell.
@@ -55,16 +55,17 @@ class Router(Protocol):
         """Whether a probe is worth its milliseconds: the gate was trained on signals of the direct result."""
         ...
 
-    def decide(
-        self, text: str, vector: NDArray[np.float32], signals: Signals | None, *, forced: bool | None = None
-    ) -> Decision:
-        """Decide about one query.
+    def rule(self, text: str) -> Decision | None:
+        """Return what the rules say, for which no probe is needed; ``None``: the gate decides."""
+        ...
+
+    def decide(self, text: str, vector: NDArray[np.float32], signals: Signals | None) -> Decision:
+        """Decide about one query, by the rules or by the gate.
 
         Args:
             text: As typed.
             vector: Its direct unit vector, shape (D,).
             signals: What the probe found; ``None``: it failed, was late, or was not asked.
-            forced: What the request wants, whatever the gate says; ``None``: the gate decides.
         """
         ...
 
@@ -98,10 +99,8 @@ class GateRouter:
         """Whether the gate was trained on signals of the direct result."""
         return self.gate.needs_signals
 
-    def rule(self, text: str, *, forced: bool | None = None) -> Decision | None:
+    def rule(self, text: str) -> Decision | None:
         """Return what the rules say, for which neither vector nor probe is needed; ``None``: the gate decides."""
-        if forced is not None:
-            return _ruled(forced, "forced")
         if is_blank(text):
             return _ruled(False, "blank")
         query = normalise_query(text).casefold()
@@ -111,11 +110,9 @@ class GateRouter:
             return _ruled(True, "allowed")
         return None
 
-    def decide(
-        self, text: str, vector: NDArray[np.float32], signals: Signals | None, *, forced: bool | None = None
-    ) -> Decision:
+    def decide(self, text: str, vector: NDArray[np.float32], signals: Signals | None) -> Decision:
         """Decide about one query; see ``Router``."""
-        ruled = self.rule(text, forced=forced)
+        ruled = self.rule(text)
         if ruled is not None:
             return ruled
         stage, features = self._read(text, vector, signals)

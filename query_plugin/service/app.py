@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Protocol
-from urllib.parse import parse_qsl
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from lrem_os import __version__
 from lrem_os.config import Settings
@@ -24,13 +24,14 @@ from lrem_os.query_plugin.engine.engine import EngineState
 from lrem_os.query_plugin.engine.reading import OVERLOADED, Reading
 from lrem_os.query_plugin.service import report
 from lrem_os.query_plugin.service import schemas as s
-from lrem_os.query_plugin.service.call import Call
+from lrem_os.query_plugin.service.call import Call, params_of
 from lrem_os.query_plugin.service.edge import Edge
 from lrem_os.query_plugin.service.gateway import Gateway, Reader, read_each
 from lrem_os.query_plugin.service.metrics import Metrics
 from lrem_os.query_plugin.service.problems import Problem, bad_request, internal, not_served, overloaded
 from lrem_os.query_plugin.service.ubi import Ubi
-from lrem_os.query_plugin.service.upstream import Answer, Upstream
+from lrem_os.query_plugin.service.upstream import Upstream
+from lrem_os.query_plugin.service.wire import Answer
 from lrem_os.types import Vectors
 
 _PING_S = 2.0  # of the health check: well under what orchestrators wait
@@ -114,7 +115,9 @@ def create_app(engine: Engine, upstream: Upstream, settings: Settings) -> Edge:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for router in (_health_routes(parts), _model_routes(parts), _ubi_routes(parts), _search_routes(parts)):
+    routers = (_health_routes(parts), _model_routes(parts), _ubi_routes(parts), _search_routes(parts))
+    app.state.routes = [*app.routes, *(route for router in routers for route in router.routes)]
+    for router in routers:
         app.include_router(router)
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
@@ -152,13 +155,17 @@ def _health_routes(parts: _Parts) -> APIRouter:
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **_OPENSEARCH})
     async def metrics() -> Response:
         """Return counters and histograms for Prometheus."""
-        return Response(parts.metrics.page(_gauges(parts.engine.state())), media_type=parts.metrics.content_type)
+        page = parts.metrics.page(_gauges(parts.engine.state()), num_tasks=len(asyncio.all_tasks()))
+        return Response(page, media_type=parts.metrics.content_type)
 
     return router
 
 
 def _model_routes(parts: _Parts) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["models"], responses=_OPENAI)
+    serve = parts.settings.serve
+    # a bulk request in the cluster is many requests here at once: they wait for each other, where a full queue refuses
+    turns = asyncio.Semaphore(max(1, serve.queue_limit // serve.embed_batch))
 
     async def read(texts: Sequence[str], route: Any) -> list[Reading]:
         longest = max(map(len, texts))
@@ -179,7 +186,8 @@ def _model_routes(parts: _Parts) -> APIRouter:
             vectors = [_vector_of(reading) for reading in readings]
             told = [report.described(reading) for reading in readings]
         else:
-            vectors = (await _passages(parts.engine, texts)).tolist()
+            async with turns:
+                vectors = (await _passages(parts.engine, texts)).tolist()
         if request.dimensions not in (None, len(vectors[0])):
             raise bad_request(f"[dimensions] is [{request.dimensions}]: the vectors have [{len(vectors[0])}]")
         rows = [
@@ -222,6 +230,12 @@ def _search_routes(parts: _Parts) -> APIRouter:
     lines: Any = {"requestBody": {"description": "As for OpenSearch.", "content": _LINES, "required": True}}
     query: Any = {"parameters": [{"in": "query", "name": "q", "schema": {"type": "string"}}]}
 
+    @router.get("/", operation_id="get_root")
+    @router.head("/", operation_id="head_root")
+    async def root(request: Request) -> Response:
+        """Tell what OpenSearch tells about itself: clients ask for it when they start."""
+        return _as_response(await gateway.info(await _call_of(request)))
+
     @router.get("/_msearch", operation_id="get_msearch")
     @router.post("/_msearch", operation_id="post_msearch", openapi_extra=lines)
     async def msearch(request: Request) -> Response:
@@ -245,8 +259,7 @@ def _search_routes(parts: _Parts) -> APIRouter:
 
 async def _call_of(request: Request, index: str = "") -> Call:
     query = request.scope["query_string"].decode("latin-1")
-    params = parse_qsl(query, keep_blank_values=True)
-    return Call(request.method, index, query, params, request.headers.raw, await request.body())
+    return Call(request.method, index, query, params_of(query), request.headers.raw, await request.body())
 
 
 def _as_response(answer: Answer) -> Response:
@@ -287,6 +300,8 @@ def _gauges(state: EngineState) -> Mapping[str, float]:
     for name, value in asdict(state).items():
         if isinstance(value, tuple):
             told |= {f"{name}_{number}": float(one) for number, one in enumerate(value)}
+        elif isinstance(value, Mapping):
+            told |= {f"{name}_{key}": float(one) for key, one in value.items()}
         elif isinstance(value, int):
             told[name] = float(value)
     return told | {
@@ -309,8 +324,15 @@ async def _on_problem(request: Request, exc: Exception) -> Response:
 async def _on_http(request: Request, exc: Exception) -> Response:
     status = exc.status_code if isinstance(exc, HTTPException) else 500
     if status == 405:
-        return _shown(request, Problem(405, "method_not_allowed_exception", f"[{request.method}] is not served here"))
+        answer = _shown(request, Problem(405, "method_not_allowed_exception", f"[{request.method}] is not served here"))
+        answer.headers["allow"] = ", ".join(_allowed_methods(request))  # RFC 9110, 15.5.6
+        return answer
     return _shown(request, not_served(request.url.path) if status == 404 else bad_request("the body cannot be read"))
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    routes = [route for route in request.app.state.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in route.methods})
 
 
 async def _on_invalid(request: Request, exc: Exception) -> Response:

@@ -130,6 +130,8 @@ def _covers(pattern: str, name: str) -> bool:
     first, *rest = pattern.split("*")
     if not rest:
         return name == pattern
+    if ":" in name and ":" not in pattern and pattern != "*":  # another cluster's: `shop*` means indices of this one
+        return False
     if not name.startswith(first):
         return False
     at = len(first)

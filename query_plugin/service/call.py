@@ -5,14 +5,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from lrem_os.query_plugin.service.asked import Params
-from lrem_os.query_plugin.service.problems import Problem
-from lrem_os.query_plugin.service.upstream import Headers, without
+from lrem_os.query_plugin.service.problems import Problem, bad_request
+from lrem_os.query_plugin.service.upstream import without
+from lrem_os.query_plugin.service.wire import Headers
 
 _OURS = (b"x-lrem-route", b"x-lrem-keywords", b"x-lrem-report", b"x-lrem-deadline-ms", b"x-lrem-api-key")
 _GZIP = 16 + zlib.MAX_WBITS
+_JSON = {"application/json", "application/x-ndjson", "application/*"}  # what OpenSearch reads as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +71,38 @@ class Call:
         if self.body:
             return replace(self, headers=headers, body=body)
         rest = [(name, value) for name, value in self.params if name not in ("source", "source_content_type")]
-        kind = (self.param("source_content_type") or "application/json").encode()
-        headers = [*without(headers, [b"content-type"]), (b"content-type", kind)]
+        headers = [*without(headers, [b"content-type"]), (b"content-type", b"application/json")]
         return replace(self.with_params(rest), method="POST", headers=headers, body=body)
+
+
+def params_of(query: str) -> Params:
+    """Return the parameters of a query string as OpenSearch reads them: a semicolon separates them, too.
+
+    >>> params_of("size=3;q=red+bag&pretty")
+    [('size', '3'), ('q', 'red bag'), ('pretty', '')]
+    """
+    return parse_qsl(query.replace(";", "&"), keep_blank_values=True)
 
 
 def json_of(call: Call, max_bytes: int) -> bytes | None:
     """Return the JSON that a call carries, in its body or in ``source``; ``None`` if it is none that we read.
 
     Raises:
-        Problem: It is larger than allowed when decompressed (413).
+        Problem: It is larger than allowed when decompressed (413), or not compressed as it says (400).
     """
-    kind, encoding = call.header("content-type").lower(), call.header("content-encoding").lower()
+    kind, encoding = call.header("content-type"), call.header("content-encoding").lower()
     if not call.body:
         source = call.param("source")
-        return (
-            None if source is None or "json" not in (call.param("source_content_type") or "json") else source.encode()
-        )
-    if kind and "json" not in kind:  # YAML, CBOR, SMILE
-        return None
-    if encoding in ("", "identity"):
-        return call.body
-    return _decompressed(call.body, max_bytes) if encoding == "gzip" else None
+        return None if source is None or not _is_json(call.param("source_content_type") or "") else source.encode()
+    data = call.body if encoding in ("", "identity") else None
+    if encoding == "gzip":
+        data = _decompressed(call.body, max_bytes)
+    return None if kind and not _is_json(kind) else data  # YAML, CBOR, SMILE
+
+
+def _is_json(media_type: str) -> bool:
+    # whole names: what is `application/smile;json` to OpenSearch must not be JSON to us, where indices are checked
+    return media_type.partition(";")[0].strip().lower() in _JSON
 
 
 def too_large(max_bytes: int) -> Problem:
@@ -115,8 +127,8 @@ def _decompressed(body: bytes, max_bytes: int) -> bytes | None:
     stream = zlib.decompressobj(_GZIP)
     try:
         data = stream.decompress(body, max_bytes + 1)
-    except zlib.error:
-        return None
+    except zlib.error as exc:  # OpenSearch would close the connection
+        raise bad_request("the body is not gzip, as its content-encoding says") from exc
     if len(data) > max_bytes:
         raise too_large(max_bytes)
     return data if stream.eof and not stream.unused_data else None
@@ -131,6 +143,8 @@ def index_of_header(header: object) -> Sequence[str] | None:
     if not isinstance(header, dict):
         raise ValueError("a header is no object")
     named = [header[key] for key in ("index", "indices") if header.get(key) is not None]
+    if [] in named:
+        raise ValueError("an empty list of indices means all of them")
     found = [item for value in named for item in (value if isinstance(value, list) else [value])]
     if not all(isinstance(item, str) for item in found):
         raise ValueError("an index is no string")

@@ -28,6 +28,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _FREE = {"/live", "/ready", "/docs", "/openapi.json"}  # without a key
+_ALWAYS = {*_FREE, "/metrics"}  # however much there is to do: then it is looked at most
 _log = logging.getLogger("lrem_os.serve")
 
 
@@ -74,7 +75,7 @@ class Edge:
 
     async def _serve(self, exchange: _Exchange, receive: Receive) -> None:
         self._check_key(exchange)
-        if self._running > self._settings.max_requests and exchange.path not in _FREE:
+        if self._running > self._settings.max_requests and exchange.path not in _ALWAYS:
             raise overloaded(f"[{self._settings.max_requests}] requests are under way already")
         ends = asyncio.get_running_loop().time() + self._settings.timeout_s
         try:

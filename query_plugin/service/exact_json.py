@@ -20,7 +20,7 @@ class NotReadable(ValueError):
 
 
 class Number(str):
-    """A number as it was written: ``1.10``, ``1e400``, ``18446744073709551616``, ``NaN``."""
+    """A number as it was written: ``1.10``, ``1e400``, ``18446744073709551616``."""
 
     __slots__ = ()
 
@@ -52,6 +52,15 @@ def write(value: Any) -> bytes:
         return orjson.dumps(value, default=_as_written, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
     except TypeError as exc:
         raise NotReadable(str(exc)) from exc
+
+
+def is_text(value: str) -> bool:
+    """Return whether a string is Unicode: half of a surrogate pair, which JSON can hold, is not."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def depth(value: Any) -> int:
@@ -141,6 +150,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _as_written(value: object) -> orjson.Fragment:
     if isinstance(value, Number):
         return orjson.Fragment(str(value))
@@ -148,4 +161,4 @@ def _as_written(value: object) -> orjson.Fragment:
 
 
 _PLAIN = json.JSONDecoder()
-_EXACT = json.JSONDecoder(object_pairs_hook=_object, parse_float=Number, parse_int=Number, parse_constant=Number)
+_EXACT = json.JSONDecoder(object_pairs_hook=_object, parse_float=Number, parse_int=Number, parse_constant=_no_number)

@@ -21,12 +21,13 @@ from lrem_os.query_plugin.engine.reading import Reading, RouteName
 from lrem_os.query_plugin.service import report
 from lrem_os.query_plugin.service.asked import Asked, check_index, encode_index, from_body, from_headers, from_params
 from lrem_os.query_plugin.service.call import Call, index_of_header, json_of, search_lines
-from lrem_os.query_plugin.service.exact_json import NotReadable, depth, read, split_array, with_ext, write
+from lrem_os.query_plugin.service.exact_json import NotReadable, depth, is_text, read, split_array, with_ext, write
 from lrem_os.query_plugin.service.metrics import Metrics
-from lrem_os.query_plugin.service.neural import find_texts, rewrite
+from lrem_os.query_plugin.service.neural import find_texts, holds_ours, rewrite
 from lrem_os.query_plugin.service.problems import Problem, bad_request
 from lrem_os.query_plugin.service.ubi import Ubi
-from lrem_os.query_plugin.service.upstream import Answer, Upstream
+from lrem_os.query_plugin.service.upstream import Upstream
+from lrem_os.query_plugin.service.wire import Answer
 from lrem_os.search.requests import SearchSetup, build_body
 
 _AT_ONCE = 32  # texts of one request that are read at the same time: a long _msearch must not fill the queues alone
@@ -115,7 +116,7 @@ class Gateway:
         if call.param("scroll") is not None:
             raise bad_request("[scroll] is not served, its next pages could not be: use [search_after]")
         call, asked = self._asked(call)
-        if call.param("q") is not None and not call.body and not _LUCENE & {name for name, _ in call.params}:
+        if call.param("q") is not None and call.is_empty and not _LUCENE & {name for name, _ in call.params}:
             return await self._configured(call, asked, started)
         data = json_of(call, self._limits.max_body_bytes)
         search = None if data is None else self._find(data, asked)
@@ -124,6 +125,10 @@ class Gateway:
         [readings] = await self._read([search])
         answer = await self._send(self._call_with(call, self._rewritten(search, readings), [search]), "_search")
         return self._told(answer, [(search, readings)], call, started)
+
+    async def info(self, call: Call) -> Answer:
+        """Answer ``/``, which clients ask when they start: what OpenSearch says of itself to this caller."""
+        return await self._send(call.without_ours(), "")
 
     async def msearch(self, call: Call) -> Answer:
         """Answer ``/_msearch`` and ``/{index}/_msearch``.
@@ -191,6 +196,8 @@ class Gateway:
         if not isinstance(whole, dict):
             return None
         if depth(whole) > self._limits.max_depth:
+            if not holds_ours(whole, self._settings.index.vector_field):
+                return None
             raise bad_request(f"the body is nested deeper than [{self._limits.max_depth}]")
         asked, body = from_body(asked, whole)
         texts = find_texts(body, self._settings.index.vector_field)
@@ -211,6 +218,8 @@ class Gateway:
         longest = max(map(len, texts))
         if longest > self._limits.max_query_chars:
             raise bad_request(f"a query text of [{longest}] characters is longer than [{self._limits.max_query_chars}]")
+        if not all(map(is_text, texts)):
+            raise bad_request("a query text holds half of a surrogate pair, which is no text")
 
     def _check_headers(self, lines: Sequence[bytes], index: str, *, readable: bool) -> None:
         """Raise unless every search of an ``_msearch`` names allowed indices."""
@@ -244,7 +253,7 @@ class Gateway:
         try:
             return write(rewrite(search.body, readings, setup))
         except NotReadable as exc:
-            raise bad_request("the body holds half of a surrogate pair, which is no text") from exc
+            raise bad_request(f"the body cannot be written again: {exc}") from exc
 
     def _call_with(self, call: Call, body: bytes, searches: Sequence[_Search]) -> Call:
         return call.with_body(body, plain_answer=any(search.texts and search.asked.report for search in searches))

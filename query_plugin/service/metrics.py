@@ -44,6 +44,7 @@ class Metrics:
         self._upstream = histogram("opensearch_seconds", "Time of OpenSearch's answer.")
         self._failed = counter("opensearch_failures_total", "Requests that OpenSearch did not answer.", "kind")
         self._ubi = counter("ubi_records_total", "Behaviour records, by what became of them.", "index", "outcome")
+        self._tasks = gauge("tasks", "Tasks of the event loop.")
         self._engine = gauge("engine", "Queues, calls that hang and cached values.", "what")
 
     def began(self) -> None:
@@ -87,12 +88,14 @@ class Metrics:
         """Count behaviour records: ``written``, ``dropped`` (the queue was full) or ``failed``."""
         self._ubi.labels(index, outcome).inc(count)
 
-    def page(self, engine: Mapping[str, float]) -> bytes:
+    def page(self, engine: Mapping[str, float], *, num_tasks: int = 0) -> bytes:
         """Return all of it as Prometheus reads it.
 
         Args:
             engine: How the engine is at this moment.
+            num_tasks: Of the event loop.
         """
+        self._tasks.set(num_tasks)
         for what, value in engine.items():
             self._engine.labels(what).set(value)
         data: bytes = self._generate(self._registry)

@@ -11,7 +11,7 @@ In a ``hybrid`` query the keywords of a reasoning are added to the legs beside i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lrem_os.query_plugin.engine.reading import Reading
@@ -39,6 +39,23 @@ def find_texts(node: Any, vector_field: str) -> list[str]:
     ['red bag']
     """
     return list(dict.fromkeys(str(clause["query_text"]) for clause in _clauses(node, vector_field)))
+
+
+def holds_ours(body: Body, vector_field: str) -> bool:
+    """Return whether a body has anything for us: a clause, or ``ext.lrem``. Not recursive: for bodies of any depth."""
+    ext = body.get("ext")
+    if isinstance(ext, dict) and "lrem" in ext:
+        return True
+    level: list[Any] = [body]
+    while level:
+        if any(_clause(node, vector_field) is not None for node in level):
+            return True
+        level = [child for node in level for child in _children(node) if isinstance(child, dict | list)]
+    return False
+
+
+def _children(node: Any) -> Iterable[Any]:
+    return node if isinstance(node, list) else [value for key, value in node.items() if key not in _OPAQUE]
 
 
 def rewrite(node: Any, readings: Mapping[str, Reading], setup: SearchSetup) -> Any:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 SERVED = (
-    "POST or GET /{index}/_search, POST or GET /_msearch and /{index}/_msearch, POST /v1/embeddings, POST /v1/route,"
-    " POST /ubi/events, GET /live, /ready, /metrics, /docs"
+    "GET /, POST or GET /{index}/_search, POST or GET /_msearch and /{index}/_msearch, POST /v1/embeddings,"
+    " POST /v1/route, POST /ubi/events, GET /live, /ready, /metrics, /docs"
 )
 
 
@@ -26,7 +26,9 @@ class Problem(Exception):
 
     def __init__(self, status: int, kind: str, reason: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(reason)
-        self.status, self.kind, self.reason, self.retry_after_s = status, kind, reason, retry_after_s
+        # half of a surrogate pair, in what a client sent and is told again, could not be written
+        self.reason = reason.encode("utf-8", "replace").decode()
+        self.status, self.kind, self.retry_after_s = status, kind, retry_after_s
 
     @property
     def headers(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lrem_os.query_plugin.engine.reading import Reading
 from lrem_os.query_plugin.routing.router import Decision
-from lrem_os.query_plugin.service.upstream import Headers
+from lrem_os.query_plugin.service.wire import Headers
 
 
 def member(readings: Sequence[Reading], took_ms: float, query_id: str | None = None) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def run(
     """
     for package in ("uvicorn", "fastapi"):
         require(package, extra="serve")
-    asyncio.run(_serve(engine, upstream, settings, on_listening))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(engine, upstream, settings, on_listening))
 
 
 async def _serve(engine: Engine, upstream: Upstream, settings: Settings, on_listening: Callable[[str], None]) -> None:
@@ -46,7 +47,7 @@ async def _serve(engine: Engine, upstream: Upstream, settings: Settings, on_list
 
     uvicorn: Any = require("uvicorn", extra="serve")
     serve = settings.serve
-    with _listen(serve) as listening:
+    with listen(serve) as listening:
         config = uvicorn.Config(
             create_app(engine, upstream, settings),
             lifespan="on",
@@ -76,6 +77,16 @@ async def _serve(engine: Engine, upstream: Upstream, settings: Settings, on_list
         raise ConfigError("the service could not start: see the messages above")
 
 
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop where there is one, as there is not on Windows; none: asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
 def address(serve: ServeSettings, port: int) -> str:
     """Return the URL of the service.
 
@@ -86,12 +97,17 @@ def address(serve: ServeSettings, port: int) -> str:
     return f"{'https' if serve.cert_file else 'http'}://{host}:{port}"
 
 
-def _listen(serve: ServeSettings) -> socket.socket:
+def listen(serve: ServeSettings) -> socket.socket:
+    """Return the socket that connections come in by. Raises ``ConfigError`` where it cannot be had."""
     family = socket.AF_INET6 if ":" in serve.host else socket.AF_INET
     try:
-        return socket.create_server((serve.host, serve.port), family=family, backlog=2048)
+        listening = socket.create_server((serve.host, serve.port), family=family, backlog=2048)
     except OSError as exc:
         raise ConfigError(
             f"cannot listen on {serve.host}, port {serve.port}: {exc.strerror}",
             hint="set serve.port to another, or to 0 for a free one",
         ) from exc
+    # connections inherit it: asyncio sets it only on sockets that name their protocol, which these do not, and an
+    # answer's body would wait 40 ms for the client to acknowledge its head
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening

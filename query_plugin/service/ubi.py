@@ -25,7 +25,7 @@ from lrem_os.query_plugin.engine.reading import Reading
 from lrem_os.query_plugin.service.metrics import Metrics
 from lrem_os.query_plugin.service.problems import Problem
 from lrem_os.query_plugin.service.report import described
-from lrem_os.query_plugin.service.upstream import Answer
+from lrem_os.query_plugin.service.wire import Answer
 
 Send = Callable[[str, str, bytes], Awaitable[Answer]]
 """Method, path and JSON to OpenSearch, with the service's own credentials. May raise ``Problem``."""
@@ -37,6 +37,7 @@ APPLICATION = "lrem-os"
 _BATCH = 500  # records in one bulk request
 _LINGER_S = 0.5  # how long a record waits for company
 _WAITS_S = (0.5, 2.0, 5.0)  # before a bulk request is tried again
+_TRY_AGAIN = (429, 502, 503, 504)
 _DRAIN_S = 5.0  # what the end of the service waits for the records at most
 _KEYWORD = {"type": "keyword", "ignore_above": 256}
 _DATE = {"type": "date", "format": "strict_date_time", "ignore_malformed": True}
@@ -184,7 +185,7 @@ class Ubi:
             if answer is not None and answer.status < 300:
                 self._count_items(batch, answer)
                 return
-            if answer is not None and answer.status not in (429, 502, 503, 504):
+            if answer is not None and answer.status not in _TRY_AGAIN:
                 break
             if wait_s is None or self._closing.is_set():
                 break
@@ -193,7 +194,9 @@ class Ubi:
 
     async def _make(self, index: Index) -> None:
         """Create an index unless it is there; where that is not allowed, the bulk request shows whether it matters."""
-        await self._send("PUT", f"/{index}", orjson.dumps({"mappings": _MAPPINGS[index]}))
+        answer = await self._send("PUT", f"/{index}", orjson.dumps({"mappings": _MAPPINGS[index]}))
+        if answer.status in _TRY_AGAIN:  # the bulk request could get through, and make it without its mapping
+            raise Problem(answer.status, "ubi_index_exception", f"[{index}] cannot be made at this moment")
         self._made.add(index)
 
     def _count_items(self, batch: Sequence[_Waiting], answer: Answer) -> None:

@@ -9,36 +9,19 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from lrem_os.config import SearchSettings
 from lrem_os.config_fields import without_userinfo
 from lrem_os.errors import ConfigError
-from lrem_os.extras import require
-from lrem_os.query_plugin.service.problems import Problem
-
-Headers = Sequence[tuple[bytes, bytes]]
+from lrem_os.query_plugin.service.problems import Problem, bad_request
+from lrem_os.query_plugin.service.wire import AiohttpWire, Answer, CannotSend, Headers, TooSlow, Unreachable, Wire
 
 _HOP_BY_HOP = {  # RFC 9110, 7.6.1: meant for the next hop alone
     *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"),
     *(b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"),  # expect: its body is here already
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What OpenSearch answered.
-
-    Args:
-        status: HTTP status.
-        headers: End to end, without the length of the body.
-        body: As it came over the wire, compressed if it was.
-    """
-
-    status: int
-    headers: Headers
-    body: bytes
 
 
 class Upstream:
@@ -49,7 +32,7 @@ class Upstream:
         search: Credentials and TLS.
         timeout_s: Until a connection or a pause in an answer is given up.
         max_connections: At once.
-        transport: In place of the network, for tests.
+        wire: In place of the network, for tests.
 
     Raises:
         ConfigError: A host is no URL, or the CA bundle cannot be read.
@@ -63,23 +46,14 @@ class Upstream:
         *,
         timeout_s: float,
         max_connections: int,
-        transport: Any = None,
+        wire: Wire | None = None,
     ) -> None:
-        self._httpx: Any = require("httpx", extra="serve")
-        try:
-            urls = [self._httpx.URL(host) for host in hosts]
-        except self._httpx.InvalidURL as exc:
-            raise ConfigError(f"search.hosts: {without_userinfo(str(exc))}", hint="http://localhost:9200") from exc
+        urls = [_split(host) for host in hosts]
         self._credentials = _credentials(search, urls)
-        # credentials in a URL are ours: left there, httpx would show them for every caller
-        self._hosts = [url.copy_with(userinfo=b"") for url in urls]
-        self._client = self._httpx.AsyncClient(
-            timeout=timeout_s,
-            limits=self._httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-            verify=_tls(search) if any(host.startswith("https") for host in hosts) else False,
-            trust_env=False,  # a proxy of the environment is not meant for the cluster
-            transport=transport,
-        )
+        # credentials in a URL are ours: left there, they would be shown for every caller
+        self._hosts = [f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}" for url in urls]
+        tls = _tls(search) if any(url.scheme == "https" for url in urls) else None
+        self._wire: Wire = wire or AiohttpWire(timeout_s=timeout_s, max_connections=max_connections, tls=tls)
 
     async def send(
         self,
@@ -102,23 +76,24 @@ class Upstream:
             own_credentials: Show those of the configuration where the headers hold none.
 
         Raises:
-            Problem: OpenSearch cannot be reached (503), or does not answer in time (504).
+            Problem: OpenSearch cannot be reached (503), does not answer in time (504), or cannot be asked that (400).
         """
         sent = end_to_end(headers)
         if own_credentials and self._credentials and not any(name == b"authorization" for name, _ in sent):
             sent.append((b"authorization", self._credentials))
+        target = path + (f"?{query}" if query else "")
         last: Exception | None = None
         for host in [*self._hosts, self._hosts[0]]:
-            full = host.raw_path.rstrip(b"/") + path.encode() + (f"?{query}".encode() if query else b"")
-            target = host.copy_with(raw_path=full)
             try:
-                return await self._send_once(method, target, sent, body)
-            except self._httpx.TimeoutException as exc:
-                if not isinstance(exc, self._httpx.ConnectTimeout):
-                    raise Problem(504, "upstream_timeout_exception", "OpenSearch did not answer in time") from exc
+                answer = await self._wire.send(method, host + target, sent, body)
+            except TooSlow as exc:
+                raise Problem(504, "upstream_timeout_exception", "OpenSearch did not answer in time") from exc
+            except CannotSend as exc:
+                raise bad_request("the URL or a header of the request cannot be sent on") from exc
+            except Unreachable as exc:
                 last = exc
-            except self._httpx.TransportError as exc:
-                last = exc
+            else:
+                return replace(answer, headers=end_to_end(answer.headers))
         raise Problem(
             503,
             "upstream_unavailable_exception",
@@ -126,19 +101,9 @@ class Upstream:
             retry_after_s=1,
         ) from last
 
-    async def _send_once(self, method: str, target: Any, headers: Headers, body: bytes) -> Answer:
-        # built here and not by the client, which would add headers of its own
-        request = self._httpx.Request(method, target, headers=list(headers), content=body or None)
-        response = await self._client.send(request, stream=True, auth=None)
-        try:
-            data = b"".join([part async for part in response.aiter_raw()])
-        finally:
-            await response.aclose()
-        return Answer(response.status_code, end_to_end(response.headers.raw), data)
-
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._wire.aclose()
 
 
 def end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -155,10 +120,21 @@ def without(headers: Headers, names: Iterable[bytes]) -> list[tuple[bytes, bytes
     return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
-def _credentials(search: SearchSettings, urls: Iterable[Any]) -> bytes | None:
+def _split(host: str) -> SplitResult:
+    try:
+        url = urlsplit(host)
+        if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+            raise ValueError("want http:// or https://, a host, perhaps a port and a path")
+        _ = url.port  # raises where it is none
+    except ValueError as exc:
+        raise ConfigError(f"search.hosts has {without_userinfo(host)!r}: {exc}", hint="http://localhost:9200") from exc
+    return url
+
+
+def _credentials(search: SearchSettings, urls: Iterable[SplitResult]) -> bytes | None:
     if search.token is not None:
         return f"Bearer {search.token.get_secret_value()}".encode()
-    pairs = [f"{url.username}:{url.password}" for url in urls if url.username]
+    pairs = [f"{unquote(url.username)}:{unquote(url.password or '')}" for url in urls if url.username]
     if search.user is not None and search.password is not None:
         pairs.insert(0, f"{search.user}:{search.password.get_secret_value()}")
     return b"Basic " + base64.b64encode(pairs[0].encode()) if pairs else None  # UTF-8: RFC 7617

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +19,7 @@ from tests.fakes.tiny_llama import QUERIES, tiny_llama, tiny_tokenizer
 torch = pytest.importorskip("torch")
 
 from lrem_os.model.decoding import draws_for, generate  # noqa: E402
-from lrem_os.model.generate import stop_ids  # noqa: E402
+from lrem_os.model.generate import Written, stop_ids  # noqa: E402
 from lrem_os.model.unified import UnifiedEmbedder, add_special_tokens  # noqa: E402
 
 
@@ -32,7 +34,17 @@ def parts(dtype: Any) -> tuple[Any, Any]:
 def unified(dtype: Any, **values: Any) -> UnifiedEmbedder:
     model, tokenizer = parts(dtype)
     defaults: dict[str, Any] = {"samples": 4, "temperature": 1.2, "max_reasoning_tokens": 10}
-    return UnifiedEmbedder(model, tokenizer, name="tiny", revision="1", max_tokens=64, **{**defaults, **values})
+    embedder = UnifiedEmbedder(model, tokenizer, name="tiny", revision="1", max_tokens=64, **{**defaults, **values})
+    write = embedder._reasoner.write
+
+    def with_keywords(queries: Sequence[str], *, closing: Any) -> Written:
+        """What a model of random weights writes leaves no keyword, and without one the direct vector would stand."""
+        written = write(queries, closing=closing)
+        kept = [tuple(replace(one, keywords=("bag",)) for one in samples) for samples in written.reasonings]
+        return replace(written, reasonings=kept)
+
+    embedder._reasoner.write = with_keywords  # type: ignore[method-assign]
+    return embedder
 
 
 def two_passes(dtype: Any, queries: list[str], *, samples: int, temperature: float, max_tokens: int) -> Vectors:

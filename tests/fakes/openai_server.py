@@ -105,7 +105,7 @@ class FakeOpenAI:
         num_at_once: The most requests that were answered at the same time.
     """
 
-    def __init__(self, dimension: int = 8) -> None:
+    def __init__(self, dimension: int = 8, *, port: int = 0) -> None:
         self.fault: Callable[[Call], Fault | None] = lambda _call: None
         self.write: Callable[[str, int], str] = lambda _text, sample: f" keyword{sample}, other"
         self.embed: Callable[[str], list[float]] = lambda text: _vector(text, dimension)
@@ -115,7 +115,7 @@ class FakeOpenAI:
         self.closed = threading.Event()
         self._num_now = 0
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.fake = self
 
     @property

@@ -12,6 +12,7 @@ from lrem_os.config import Settings
 from lrem_os.query_plugin.service.app import create_app
 from lrem_os.query_plugin.service.edge import Edge
 from lrem_os.query_plugin.service.upstream import Upstream
+from lrem_os.query_plugin.service.wire import Answer, Headers
 from tests.fakes.engine import FakeEngine
 
 HITS = b'{"took":3,"timed_out":false,"hits":{"total":{"value":1.0},"hits":[{"_id":"a","_score":1.50}]}}'
@@ -23,7 +24,7 @@ class Cluster:
 
     Attributes:
         requests: All that came, in order.
-        answer: Makes the answer to one; it may raise what httpx raises, or wait.
+        answer: Makes the answer to one; it may raise what a wire raises, or wait.
     """
 
     def __init__(self) -> None:
@@ -56,9 +57,17 @@ class Cluster:
 
         self.answer = answer
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, method: str, url: str, headers: Headers, body: bytes) -> Answer:
+        """Be the wire: httpx' own classes show and make messages, so that tests can read and write them."""
+        request = httpx.Request(method, url, headers=list(headers), content=body or None)
         self.requests.append(request)
-        return await self.answer(request)
+        response = await self.answer(request)
+        return Answer(
+            response.status_code, response.headers.raw, b"".join([part async for part in response.aiter_raw()])
+        )
+
+    async def aclose(self) -> None:
+        """Have nothing to close."""
 
 
 class Service:
@@ -72,9 +81,7 @@ class Service:
 
     def __init__(self, settings: Settings, engine: FakeEngine, hosts: tuple[str, ...] = (HOST,)) -> None:
         self.settings, self.engine, self.cluster = settings, engine, Cluster()
-        self.upstream = Upstream(
-            hosts, settings.search, timeout_s=30, max_connections=10, transport=httpx.MockTransport(self.cluster)
-        )
+        self.upstream = Upstream(hosts, settings.search, timeout_s=30, max_connections=10, wire=self.cluster)
         self.app: Edge = create_app(engine, self.upstream, settings)
         # an error of the service is an answer here too, as it is behind a real server
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)

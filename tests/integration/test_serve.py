@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,17 +15,15 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, RequestError, TransportError
 
 from lrem_os import api
 from lrem_os.config import Settings
 from lrem_os.model.fake import FakeEmbedder
-from lrem_os.query_plugin.service.app import create_app
-from lrem_os.query_plugin.service.upstream import Upstream
 from lrem_os.search.mappings import build_index_body
 from tests.fakes.engine import FakeEngine, by_words, reasoned, vector_of
+from tests.fakes.served import served
 
 pytestmark = pytest.mark.opensearch
 
@@ -51,37 +48,6 @@ class Pair:
     index: str
     engine: FakeEngine
     url: str
-
-
-class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
-        """Leave the test's own alone."""
-
-
-def served(settings: Settings, engine: FakeEngine, node: str) -> Iterator[str]:
-    """Run the service over real HTTP; yield its URL."""
-    upstream = Upstream((node,), settings.search, timeout_s=60, max_connections=20)
-    config = uvicorn.Config(
-        create_app(engine, upstream, settings),
-        port=0,
-        log_config=None,
-        lifespan="on",
-        date_header=False,
-        server_header=False,
-    )
-    server = _Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    ends = time.monotonic() + 120
-    while not server.started:
-        assert thread.is_alive(), "the service did not start"
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(60)
-    assert not thread.is_alive()
-    assert engine.is_closed
 
 
 @pytest.fixture(scope="module")
@@ -427,6 +393,8 @@ def test_q_is_a_hybrid_search(pair: Pair) -> None:
 @pytest.mark.parametrize("compress", [False, True])
 def test_opensearch_py_changes_its_host_and_nothing_else(pair: Pair, compress: bool) -> None:
     client = OpenSearch([pair.url], http_compress=compress, timeout=120)
+    assert client.ping()
+    assert client.info() == pair.straight.get("/").json()
     answer = client.search(index=pair.index, body={"query": neural(TEXT), "size": 3})
     assert len(answer["hits"]["hits"]) == 3
     assert answer["ext"]["lrem"]["route"] == "direct"

@@ -215,7 +215,7 @@ def test_the_template_holds_exactly_the_defaults() -> None:
     assert loaded.settings == Settings()
     left_out = [key for key, source in loaded.sources.items() if source == "default"]
     secrets = ["model.api_key", "reasoning.api_key", "search.password", "search.token"]
-    secrets += ["serve.api_keys", "serve.ubi_hash_key"]
+    secrets += ["serve.api_keys", "serve.ubi_hash_key", "connect.api_key"]
     assert left_out == secrets  # nobody should be led to write these into a file
     for key in keys_of(Settings):
         assert f" {allowed_values(field_of(Settings, key)).split()[-1]}" in template()

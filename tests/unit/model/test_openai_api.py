@@ -120,11 +120,13 @@ def test_nothing_asked(server: FakeOpenAI) -> None:
     assert server.calls == []
 
 
-@pytest.mark.parametrize("status", [400, 413, 422, 500])
-def test_refused_query_alone_is_empty(server: FakeOpenAI, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "samples"), [*dict.fromkeys([400, 413, 422], (Reasoning(), Reasoning())).items(), (500, ())]
+)
+def test_refused_query_alone_is_empty(server: FakeOpenAI, status: int, samples: tuple[Reasoning, ...]) -> None:
     server.fault = when("poison", Fault(status, headers={"retry-after": "0.01"}))
     answers = reasoner(server).reason(QUERIES)
-    assert answers[2] == (Reasoning(), Reasoning())
+    assert answers[2] == samples
     assert keywords(answers[:2] + answers[3:]) == ALL[:2] + ALL[3:]
 
 
@@ -132,7 +134,7 @@ def test_refused_query_alone_is_empty(server: FakeOpenAI, status: int) -> None:
 def test_unusable_answer_about_one_query(server: FakeOpenAI, fault: Fault) -> None:
     server.fault = when("poison", fault)
     answers = reasoner(server, samples=1).reason(QUERIES)
-    assert answers[2] == (Reasoning(),)
+    assert answers[2] == ()
     assert keywords(answers[3:]) == [[expected(query, 0)] for query in QUERIES[3:]]
 
 
@@ -200,6 +202,20 @@ def test_server_that_fails_as_a_whole(server: FakeOpenAI, fault: Fault, says: st
     assert caught.value.hint
     with pytest.raises(ModelError, match=says):
         embedder(server).embed_items(QUERIES)
+
+
+@pytest.mark.parametrize("fault", [BROKEN, GARBAGE, Fault(edit=fewer_choices), Fault(body=b"")])
+def test_server_that_answered_and_then_fails_on_every_query(server: FakeOpenAI, fault: Fault) -> None:
+    made = reasoner(server)
+    assert keywords(made.reason(QUERIES)) == ALL
+    server.fault = lambda _call: fault
+    for queries in (QUERIES, QUERIES[:1]):
+        with pytest.raises(GenerationError, match=f"failed on all of {len(queries)} queries"):
+            made.reason(queries)
+    server.fault = when(QUERIES[0], Fault(400))
+    assert made.reason(QUERIES[:1]) == [(Reasoning(), Reasoning())]
+    server.fault = lambda _call: None
+    assert keywords(made.reason(QUERIES)) == ALL
 
 
 def test_nobody_there() -> None:

@@ -182,10 +182,20 @@ def test_one_bad_sample_is_left_out_of_the_mean(monkeypatch: pytest.MonkeyPatch)
     states = torch.randn(2, 3, 32)
     expected = torch.nn.functional.normalize(states[1, :2], dim=-1).mean(0)
     states[1, 2, 5] = torch.inf
-    written = Written([(Reasoning(),) * 3] * 2, states, 0.0)
+    written = Written([(Reasoning(("bag",)), Reasoning(), Reasoning())] * 2, states, 0.0)
     monkeypatch.setattr(embedder._reasoner, "write", lambda queries, closing: written)
     found = embedder.embed_reasoned(["red", "blue"]).vectors[1]
     np.testing.assert_allclose(found, expected / expected.norm(), atol=1e-6)
+
+
+def test_a_query_without_a_keyword_gets_exactly_its_direct_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = unified()
+    states = torch.nn.functional.normalize(torch.randn(3, 1, 32), dim=-1)
+    written = Written([(Reasoning(),), (Reasoning(("bag",)),), (Reasoning(text="red"),)], states, 0.0)
+    monkeypatch.setattr(embedder._reasoner, "write", lambda queries, closing: written)
+    found = embedder.embed_reasoned(["red", "blue", "usb"]).vectors
+    np.testing.assert_allclose(found[1], states[1, 0], atol=1e-6)
+    np.testing.assert_array_equal(found[[0, 2]], embedder.embed_queries(["red", "usb"]))
 
 
 def test_nan_everywhere_is_an_error() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -72,7 +73,11 @@ def test_the_node_listens_on_this_machine_only() -> None:
 
 def test_ml_commons_may_call_an_endpoint_on_this_machine_only() -> None:
     settings = opensearch_yml(HOME, port=9400, with_ml=True)
-    assert settings["plugins.ml_commons.trusted_connector_endpoints_regex"] == [r"^http://127\.0\.0\.1:[0-9]+/.*$"]
+    (trusted,) = settings["plugins.ml_commons.trusted_connector_endpoints_regex"]
+    for host in ("http://127.0.0.1:8099", "https://localhost:8099", "http://[::1]:8099"):
+        assert re.fullmatch(trusted, f"{host}/v1/embeddings")
+    for host in ("http://10.0.0.1:8099", "http://127.0.0.1.example.org:80", "http://localhost:8099@example.org:80"):
+        assert not re.fullmatch(trusted, f"{host}/v1/embeddings")
     assert settings["plugins.ml_commons.only_run_on_ml_node"] is False
 
 

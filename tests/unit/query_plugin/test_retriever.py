@@ -62,7 +62,7 @@ KEYWORDS = ("trivet", "pot stand")
 
 
 class Thinker(Embedder):
-    """Has something to say about queries that begin with "what"; a reasoned vector is (-1, 0)."""
+    """Has something to say about queries that begin with "what": their vector is (-1, 0)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,8 @@ class Thinker(Embedder):
         return [(Reasoning(KEYWORDS if text.startswith("what") else ()), Reasoning()) for text in queries]
 
     def embed_reasoned(self, queries: Sequence[str]) -> Reasoned:
-        vectors = np.array([[-1, 0]] * len(queries), dtype=np.float32)
+        vectors = self.embed_queries(queries)
+        vectors[[text.startswith("what") for text in queries]] = (-1, 0)
         return Reasoned(vectors, tuple(self.reason(queries)), reason_ms=5.0, embed_ms=2.0)
 
 

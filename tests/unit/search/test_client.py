@@ -36,6 +36,7 @@ from lrem_os.search.client import (
     error_reason,
     parse_retry_after,
     parse_version,
+    search_many,
     server_info,
     translate_errors,
 )
@@ -296,6 +297,14 @@ def test_a_slow_answer_is_said(fake: FakeOpenSearch) -> None:
     fake.fault = lambda _request: Fault(delay_s=0.6)
     with pytest.raises(SearchTimeout):
         ask(fake, timeout_s=0.2)
+
+
+def test_searches_may_have_a_time_limit_of_their_own(fake: FakeOpenSearch) -> None:
+    fake.fault = lambda _request: Fault(delay_s=0.6)
+    client = connect(SearchSettings(hosts=(fake.url,), timeout_s=60))
+    with pytest.raises(SearchTimeout):
+        search_many(client, "shop", [{}], timeout_s=0.2)
+    client.close()
 
 
 @pytest.mark.parametrize(("header", "seconds"), [({"Retry-After": "12"}, 12.0), ({}, None)])

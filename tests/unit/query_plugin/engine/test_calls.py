@@ -116,6 +116,6 @@ def test_wrong_counts_are_no_answer(reasonings: Sequence[Any], vectors: Any) -> 
 
 
 def test_garbage_of_one_query_is_its_own() -> None:
-    thinker = Thinker([SAYS, ("trivet",), SAYS], np.stack([UNIT, UNIT, UNIT * math.nan]))
-    answers = reason_each(thinker)(["a", "b", "c"])  # type: ignore[arg-type]
-    assert kinds(answers) == ["Thought", "GenerationError", "EmbeddingError"]
+    thinker = Thinker([SAYS, ("trivet",), SAYS, ()], np.stack([UNIT, UNIT, UNIT * math.nan, UNIT]))
+    answers = reason_each(thinker)(["a", "b", "c", "d"])  # type: ignore[arg-type]
+    assert kinds(answers) == ["Thought", "GenerationError", "EmbeddingError", "GenerationError"]

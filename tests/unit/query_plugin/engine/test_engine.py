@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,10 @@ class ByFirstWord:
         self.asked: list[tuple[str, Signals | None]] = []
         self.fails = fails
 
-    def decide(self, text: str, vector: Any, signals: Signals | None, *, forced: bool | None = None) -> Decision:
+    def rule(self, text: str) -> Decision | None:
+        return Decision(False, math.nan, math.nan, "denied") if text == "denied" else None
+
+    def decide(self, text: str, vector: Any, signals: Signals | None) -> Decision:
         assert vector.shape == (8,)
         self.asked.append((text, signals))
         if self.fails:
@@ -43,6 +47,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.kept: dict[str, Thought] = {}
+        self.counts = {"found": 3}
         self.closed = False
 
     async def get(self, key: str) -> Thought | None:
@@ -187,6 +192,19 @@ def test_without_its_signals_the_router_decides_blindly_and_only_for_now() -> No
     run(test, router=router, probe=probe)
 
 
+def test_a_query_that_a_rule_decides_is_not_probed() -> None:
+    router = ByFirstWord(needs_signals=True)
+
+    async def test(engine: QueryEngine, mind: Mind, clock: ManualClock) -> None:
+        reading = await engine.read("denied")
+        assert (reading.route, reading.degraded, "route" in reading.timings_ms) == ("direct", (), True)
+        assert reading.decision is not None
+        assert reading.decision.why == "denied"
+        assert router.asked == []
+
+    run(test, router=router, probe=raises(AssertionError("was asked")))
+
+
 def test_a_router_that_fails_sends_the_query_direct() -> None:
     async def test(engine: QueryEngine, mind: Mind, clock: ManualClock) -> None:
         reading = await engine.read("what now")
@@ -218,6 +236,7 @@ def test_thoughts_are_shared() -> None:
         assert mind.reasoned == []
         await engine.read("pot", route="reasoned")
         assert shared.kept["pot"].reasonings == (Reasoning(("about pot",)),)
+        assert engine.state().shared == {"found": 3}
         await engine.aclose()
         assert shared.closed
 
@@ -263,6 +282,7 @@ def test_a_reasoner_that_is_mostly_late_is_not_waited_for_but_goes_on() -> None:
 
     async def test(engine: QueryEngine, mind: Mind, clock: ManualClock) -> None:
         for text in ("a", "b"):
+            await engine.read(text, route="direct")  # so that time passes for the reasoner alone
             reading = await read_late(engine, clock, text, 0.15, route="reasoned")
             assert reading.degraded == ("reasoner_timeout",)
         assert engine.state().reasoner == "slow"
@@ -277,6 +297,29 @@ def test_a_reasoner_that_is_mostly_late_is_not_waited_for_but_goes_on() -> None:
         assert engine.state().reasoner == "ok"
 
     run(test, mind=Mind(reasoning=gate))
+
+
+def test_a_reasoner_that_fails_late_is_said_to_be_left_alone() -> None:
+    gate = Gate()
+
+    def fault(found: Any) -> Any:
+        gate(found)
+        raise ModelError("down")
+
+    async def test(engine: QueryEngine, mind: Mind, clock: ManualClock) -> None:
+        for text in ("a", "b"):
+            await engine.read(text, route="direct")
+            assert (await read_late(engine, clock, text, 0.15, route="reasoned")).degraded == ("reasoner_timeout",)
+        assert engine.state().reasoner == "slow"
+        gate.let(2)
+        await until(lambda: engine.state().reasoner == "open")
+        assert (await engine.read("c", route="reasoned")).degraded == ("reasoner_open",)
+        mind.reasoning = lambda found: found
+        clock.advance(5)
+        assert (await engine.read("d", route="reasoned")).route == "reasoned"
+        assert engine.state().reasoner == "ok"
+
+    run(test, mind=Mind(reasoning=fault))
 
 
 NAN = np.full((1, 8), np.nan, np.float32)

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from lrem_os.errors import EmbeddingError, LremError, ModelError
+from lrem_os.query_plugin.engine import worker as worker_module
 from lrem_os.query_plugin.engine.worker import Worker
 from tests.fakes.clock import until
 
@@ -83,3 +85,26 @@ def test_a_call_that_outlives_its_loop_harms_nobody() -> None:
 
 def _join(ended: Callable[[], bool]) -> None:
     asyncio.run(until(ended))
+
+
+def test_a_worker_that_ends_takes_no_call_once_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop may hear of the end before the thread is over."""
+    seen: list[bool] = []
+    settled = worker_module._settle
+
+    def settle(*args: Any) -> None:
+        seen.append(worker.alive)
+        settled(*args)
+
+    def die() -> None:
+        raise SystemExit(1)
+
+    async def run() -> None:
+        with pytest.raises(ModelError, match="SystemExit"):
+            await worker.run(die)
+
+    monkeypatch.setattr(worker_module, "_settle", settle)
+    worker = Worker("dying")
+    monkeypatch.setattr(worker._thread, "is_alive", lambda: True)
+    asyncio.run(run())
+    assert seen == [False]

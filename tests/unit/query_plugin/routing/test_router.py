@@ -48,13 +48,6 @@ def test_without_signals_the_other_stage_and_its_own_budget_decide() -> None:
     assert not router().decide("red mug", VECTOR, None).reasoned
 
 
-@pytest.mark.parametrize("forced", [True, False])
-def test_a_request_can_force_it_even_against_the_lists(forced: bool) -> None:
-    decision = router(allow=("red mug",), deny=("red mug",)).decide("red mug", VECTOR, LOST, forced=forced)
-    assert (decision.reasoned, decision.why) == (forced, "forced")
-    assert math.isnan(decision.score)
-
-
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -72,6 +65,9 @@ def test_lists_match_whole_queries_and_a_star_stands_for_anything(text: str, why
     decision = router(**lists).decide(text, VECTOR, LOST)
     assert decision.why == why
     assert decision.reasoned == (why in ("allowed", "above_threshold"))
+    ruled = router(**lists).rule(text)
+    assert (ruled.why if ruled is not None else "above_threshold") == why
+    assert math.isnan(decision.score) == (ruled is not None)
 
 
 def test_the_budget_learns_from_scores_and_not_from_rules() -> None:
@@ -84,7 +80,6 @@ def test_the_budget_learns_from_scores_and_not_from_rules() -> None:
     one = GateRouter(GATE, Watching(0.5), FixedBudget(0.9), deny=("red mug",))
     score = one.decide("blue mug", VECTOR, FOUND).score
     one.decide("red mug", VECTOR, FOUND)
-    one.decide("blue mug", VECTOR, FOUND, forced=True)
     one.decide("blue mug", VECTOR, None)
     assert seen == [score]
 

@@ -11,6 +11,7 @@ import pytest
 
 from lrem_os.errors import ModelError, Overloaded
 from lrem_os.query_plugin.service.edge import Edge
+from lrem_os.query_plugin.service.wire import Unreachable
 from tests.fakes.engine import FakeEngine, by_words, reasoned, vector_of
 from tests.fakes.service import Service, serving
 
@@ -109,7 +110,7 @@ def test_a_route_is_explained() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/_cluster/health", 404),
         ("POST", "/products/_doc", 404),
         ("POST", "/_search/scroll", 404),
         ("POST", "/products/_search/point_in_time", 404),
@@ -144,7 +145,7 @@ def test_the_service_is_ready_while_opensearch_answers() -> None:
         assert (await service.ask("GET", "/ready")).json()["opensearch"] == "reachable"
         service.cluster.answers(401, b"{}")
         assert (await service.ask("GET", "/ready")).status_code == 200
-        service.cluster.fails(httpx.ConnectError("refused"))
+        service.cluster.fails(Unreachable("refused"))
         answer = await service.ask("GET", "/ready")
         assert (answer.status_code, answer.json()["opensearch"]) == (503, "unreachable")
 
@@ -203,6 +204,7 @@ def test_too_many_requests_at_once_are_refused_and_health_is_not() -> None:
         second = await service.ask("POST", PATH, content=NEURAL, headers=JSON)
         assert (second.status_code, second.headers["retry-after"]) == (429, "1")
         assert (await service.ask("GET", "/live")).status_code == 200
+        assert b"lrem_requests_running 2.0" in (await service.ask("GET", "/metrics")).content
         service.engine.hold.set()
         assert (await first).status_code == 200
         assert (await service.ask("POST", PATH, content=NEURAL, headers=JSON)).status_code == 200
@@ -307,7 +309,7 @@ def test_openapi_says_what_there_is() -> None:
         schema = (await service.ask("GET", "/openapi.json")).json()
         assert set(schema["paths"]) == {
             *("/live", "/ready", "/metrics", "/v1/embeddings", "/v1/route", "/ubi/events"),
-            *("/_msearch", "/{index}/_msearch", "/{index}/_search"),
+            *("/", "/_msearch", "/{index}/_msearch", "/{index}/_search"),
         }
         statuses = {status for path in schema["paths"].values() for one in path.values() for status in one["responses"]}
         assert statuses == {"200", "202", "4XX", "5XX", "503"}  # no 422: what is wrong with a body is a 400 here

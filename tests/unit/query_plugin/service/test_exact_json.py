@@ -25,7 +25,7 @@ def test_what_is_read_is_written_with_the_same_meaning(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "number",
-    ["0", "-0", "1.10", "1e400", "1E-7", "18446744073709551616", "0.1000000000000000055511151231257827", "NaN"],
+    ["0", "-0", "1.10", "1e400", "1E-7", "18446744073709551616", "0.1000000000000000055511151231257827"],
 )
 def test_a_number_stays_as_it_was_written(number: str) -> None:
     data = f'{{"a":[{number}]}}'.encode()
@@ -43,6 +43,8 @@ def test_a_number_stays_as_it_was_written(number: str) -> None:
         b"/* x */ {}",
         b'{"a":"\x01"}',
         b'{"a":"\xff"}',
+        b'{"a":NaN}',
+        b'{"a":-Infinity}',
         b"[" * 99_999,
     ],
 )

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from lrem_os.query_plugin.service.wire import CannotSend, TooSlow, Unreachable
 from tests.fakes.engine import FakeEngine, by_words, reasoned, vector_of
 from tests.fakes.service import HITS, Service, serving
 
@@ -17,6 +18,10 @@ NEURAL = {"neural": {"lrem_vector": {"query_text": TEXT, "k": 50}}}
 KNN = {"knn": {"lrem_vector": {"vector": list(vector_of(TEXT)), "k": 50}}}
 JSON = {"content-type": "application/json"}
 PATH = "/products/_search"
+
+
+def _deep(clause: bytes) -> bytes:
+    return b'{"query":' + b'{"bool":{"must":' * 60 + clause + b"}}" * 60 + b"}"
 
 
 def post(path: str, body: Any, headers: dict[str, str] | None = None, **serve: Any) -> tuple[httpx.Response, Service]:
@@ -156,7 +161,8 @@ def test_an_ext_of_ours_without_a_clause_is_taken_out() -> None:
             {"query": {"bool": {"should": [{"neural": {"lrem_vector": {"query_text": str(n)}}} for n in range(6)]}}},
             "[5]",
         ),
-        (PATH, b'{"query":' + b'{"bool":{"must":' * 60 + b'{"neural":1}' + b"}}" * 60 + b"}", "deeper than [100]"),
+        (PATH, _deep(json.dumps(NEURAL).encode()), "deeper than [100]"),
+        (PATH, b'{"ext":{"lrem":{}},"query":' + _deep(b'{"neural":1}') + b"}", "deeper than [100]"),
         (PATH, b'{"query":%b,"_source":"\\ud800"}' % json.dumps(NEURAL).encode(), "surrogate"),
         (PATH + "?q=a&size=ten", b"", "[size] is [ten]"),
         (PATH + "?q=a&from=9999&size=10000", b"", "ranked"),
@@ -328,10 +334,6 @@ def test_a_body_that_grows_when_unpacked_is_refused() -> None:
     packed = gzip.compress(b'{"neural":"' + b" " * 1_000_000 + b'"}')
     answer, _ = post(PATH, packed, {"content-encoding": "gzip"}, max_body_bytes=10_000)
     assert answer.status_code == 413
-    assert (
-        post(PATH, b"no gzip: neural", {"content-encoding": "gzip"})[1].cluster.requests[0].content
-        == b"no gzip: neural"
-    )
 
 
 def test_an_answer_that_is_no_json_is_left_alone() -> None:
@@ -402,11 +404,9 @@ def test_headers_of_one_hop_stay_there() -> None:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (httpx.ConnectError("refused"), 503),
-        (httpx.ConnectTimeout("slow"), 503),
-        (httpx.ReadError("reset"), 503),
-        (httpx.RemoteProtocolError("closed"), 503),
-        (httpx.ReadTimeout("slow"), 504),
+        (Unreachable("refused"), 503),
+        (TooSlow("slow"), 504),
+        (CannotSend("a blank in the URL"), 400),
     ],
 )
 def test_a_cluster_that_does_not_answer_is_no_fault_of_ours(error: Exception, status: int) -> None:
@@ -419,7 +419,7 @@ def test_a_cluster_that_does_not_answer_is_no_fault_of_ours(error: Exception, st
 
 def test_a_connection_that_was_closed_meanwhile_is_replaced_and_a_dead_host_passed_over() -> None:
     async def check(service: Service) -> None:
-        service.cluster.fails(httpx.RemoteProtocolError("closed"), times=1)
+        service.cluster.fails(Unreachable("closed"), times=1)
         assert (await service.ask("POST", PATH, content=b"{}", headers=JSON)).status_code == 200
 
     serving(check)

@@ -18,8 +18,9 @@ import httpx
 import pytest
 
 from lrem_os.config import Settings
+from lrem_os.config_query import ServeSettings
 from lrem_os.errors import ConfigError
-from lrem_os.query_plugin.service.server import run
+from lrem_os.query_plugin.service.server import listen, run
 from lrem_os.query_plugin.service.upstream import Upstream
 from tests.fakes.engine import FakeEngine
 from tests.fakes.opensearch import FakeOpenSearch, Fault, times
@@ -147,6 +148,13 @@ def _accepts(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_the_body_of_an_answer_does_not_wait_for_the_client_to_acknowledge_the_head() -> None:
+    with listen(ServeSettings(port=0)) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 def test_an_address_that_is_taken_or_a_certificate_that_is_none_is_said(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from lrem_os.query_plugin.service import ubi as ubi_module
 from lrem_os.query_plugin.service.metrics import Metrics
 from lrem_os.query_plugin.service.problems import Problem
 from lrem_os.query_plugin.service.ubi import Ubi
-from lrem_os.query_plugin.service.upstream import Answer
+from lrem_os.query_plugin.service.wire import Answer
+from tests.fakes.clock import until
 from tests.fakes.engine import FakeEngine, reasoned
 from tests.fakes.service import Service, serving
 
@@ -27,12 +28,13 @@ class Store:
         self.rows: list[tuple[str, str, dict[str, Any]]] = []
         self.made: list[str] = []
         self.failing: list[int | Problem] = []
+        self.making: list[int] = []
         self.item_status = 201
 
     async def __call__(self, method: str, path: str, body: bytes) -> Answer:
         if method == "PUT":
             self.made.append(path)
-            return Answer(400, [], b'{"error":"resource_already_exists_exception"}')
+            return Answer(self.making.pop(0) if self.making else 400, [], b'{"error":"resource_already_exists"}')
         if self.failing:
             fault = self.failing.pop(0)
             if isinstance(fault, Problem):
@@ -72,6 +74,20 @@ def count(page: str, index: str, outcome: str) -> float:
 
 
 READING = reasoned("what goes under a pot", "trivet")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_nothing_is_written_into_an_index_that_could_not_be_made(status: int) -> None:
+    store = Store()
+    store.making = [status, 200]
+
+    async def check(ubi: Ubi) -> None:
+        ubi.query([READING], 1.0, {})
+        await until(lambda: bool(store.rows))
+
+    page = recording(check, store)
+    assert store.made == ["/ubi_queries"] * 2
+    assert count(page, "ubi_queries", "written") == 1
 
 
 def test_a_query_is_written_with_how_it_was_read() -> None:

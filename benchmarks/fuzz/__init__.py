@@ -1,0 +1,1 @@
+"""The service under fuzzed requests: `python -m benchmarks.fuzz --help`."""

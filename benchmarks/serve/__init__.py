@@ -1,0 +1,1 @@
+"""What the service costs beside OpenSearch alone, and beside Haystack's hybrid pipeline."""
