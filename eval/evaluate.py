@@ -8,236 +8,257 @@ in the query file, and answers to them, are left out and reported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from lrem_os import __version__
 from lrem_os.config import EvalSettings
-from lrem_os.errors import InputError, RunError
+from lrem_os.errors import RunError
 from lrem_os.eval.datasets import Qrels
-from lrem_os.eval.intervals import Estimate, bootstrap
-from lrem_os.eval.measures import Measure, Values, measure_queries
-from lrem_os.eval.runs import Run, strict
-from lrem_os.types import Query
+from lrem_os.eval.intervals import Floats
+from lrem_os.eval.measures import VIOLATION, Measure, measure_queries
+from lrem_os.eval.result import EvalResult, RunCard
+from lrem_os.eval.runs import MAX_SCORE, Run, strict
+from lrem_os.eval.selection import sample_id, select_queries, violating_documents
+from lrem_os.eval.stream import RunFile
+from lrem_os.eval.summary import Measured, Question, summarise
+from lrem_os.eval.violations import Violations
+from lrem_os.types import Query, Ranking, Trace
 
-Estimates = Mapping[str, Estimate]
-"""Measure (``ndcg@10``) → its mean and interval."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What one run scores.
-
-    Args:
-        overall: Over all queries that count.
-        by_type: Per query type; empty when the queries have fewer than two.
-        per_query: Query id → measure → value.
-        missing: Queries it has no results for; they count 0.
-        num_extra: Queries it answers that are not in the query file.
-        difference: Paired difference to the baseline; empty without one, and for the baseline itself.
-    """
-
-    overall: Estimates
-    by_type: Mapping[str, Estimates]
-    per_query: Mapping[str, Mapping[str, float]]
-    missing: tuple[str, ...]
-    num_extra: int
-    difference: Estimates = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which queries count.
-
-    Args:
-        counted: With a relevant judgment, in the order of the query file.
-        asked: Ids of all queries in the query file.
-        unjudged: Queries without any judgment.
-        without_relevant: Queries that are judged, but have nothing relevant.
-    """
-
-    counted: tuple[Query, ...]
-    asked: frozenset[str]
-    unjudged: tuple[str, ...]
-    without_relevant: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RunCard:
-    """What must be known to repeat an evaluation.
-
-    Args:
-        num_queries: In the query file.
-        num_evaluated: Of those, with a relevant judgment: the ones that count.
-        unjudged: Queries without any judgment.
-        without_relevant: Queries whose judgments are all below ``min_grade``.
-        num_extra_judged: Judged queries that are not in the query file.
-        measures: Computed, in the order asked for.
-        min_grade: From which grade on a product is relevant; nDCG takes the grades as they are.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
-        baseline: Run that the others are compared with.
-        checksums: What was read → SHA-256.
-        system: What answered, as handed in: model fingerprint, index.
-    """
-
-    num_queries: int
-    num_evaluated: int
-    unjudged: tuple[str, ...]
-    without_relevant: tuple[str, ...]
-    num_extra_judged: int
-    measures: tuple[str, ...]
-    min_grade: int
-    resamples: int
-    seed: int
-    baseline: str | None = None
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    system: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class EvalResult:
-    """The outcome of an evaluation: the runs in the order asked for, and the card."""
-
-    runs: Mapping[str, RunResult]
-    card: RunCard
+_BATCH = 256  # lists measured at once: all that a run from a file takes in memory
 
 
 def evaluate_runs(
-    runs: Mapping[str, Run],
+    runs: Mapping[str, Run | RunFile],
     queries: Sequence[Query],
     qrels: Qrels,
     measures: Sequence[Measure],
     *,
+    violations: Violations | None = None,
     settings: EvalSettings | None = None,
     min_grade: int = 1,
     baseline: str | None = None,
-    checksums: Mapping[str, str] | None = None,
-    system: Mapping[str, Any] | None = None,
+    **card: Any,
 ) -> EvalResult:
     """Return what the runs score on the queries that have a relevant judgment.
 
+    Each run is taken out of the mapping once, in order, and let go: one that makes them when asked holds one at a time.
+
     Args:
-        runs: Name → query id → ranking.
+        runs: Name → its rankings by query id, or a file of them.
         queries: Ids are unique.
         qrels: Query id → document id → grade.
         measures: See ``parse_measures``.
-        settings: Seed and number of resamples.
+        violations: For ``violation@k``.
+        settings: Seed, resamples, test.
         min_grade: From which grade on a product is relevant.
         baseline: Name of the run the others are compared with.
-        checksums: For the card.
-        system: For the card.
+        card: See ``Evaluation.result``.
 
     Raises:
         InputError: No query has a relevant judgment.
         RunError: A ranking cannot be measured, a run answers none of the queries, or the baseline is none of them.
     """
-    settings = settings or EvalSettings()
-    if baseline is not None and baseline not in runs:
-        raise RunError(f"the baseline {baseline!r} is none of the runs", hint=f"the runs are {', '.join(runs)}")
-    if not runs:
+    evaluation = Evaluation(queries, qrels, measures, violations=violations, settings=settings, min_grade=min_grade)
+    check_baseline(baseline, runs)
+    for name in runs:
+        evaluation.add(name, runs[name])
+    return evaluation.result(baseline=baseline, **card)
+
+
+def check_baseline(baseline: str | None, names: Mapping[str, Any]) -> None:
+    """Raise ``RunError`` where there is no run, or the baseline is none of them."""
+    if not names:
         raise RunError("no run was given")
-    selection = select_queries(queries, qrels, min_grade)
-    values = {name: _measure_run(name, runs[name], selection, qrels, measures, min_grade) for name in runs}
-    card = RunCard(
-        num_queries=len(queries),
-        num_evaluated=len(selection.counted),
-        unjudged=selection.unjudged,
-        without_relevant=selection.without_relevant,
-        num_extra_judged=len(qrels.keys() - selection.asked),
-        measures=tuple(str(measure) for measure in measures),
-        min_grade=min_grade,
-        resamples=settings.bootstrap,
-        seed=settings.seed,
-        baseline=baseline,
-        checksums=checksums or {},
-        system=system or {},
-    )
-    others = {name: values[baseline] if baseline not in (None, name) else {} for name in runs}
-    return EvalResult(
-        {name: _run_result(runs[name], selection, values[name], others[name], settings) for name in runs}, card
-    )
+    if baseline is not None and baseline not in names:
+        raise RunError(f"the baseline {baseline!r} is none of the runs", hint=f"the runs are {', '.join(names)}")
 
 
-def select_queries(queries: Sequence[Query], qrels: Qrels, min_grade: int) -> Selection:
-    """Return which queries count, and why the others do not.
+class Evaluation:
+    """Measures runs one after the other, keeps their values alone, and compares them in the end.
+
+    Args:
+        queries: Ids are unique.
+        qrels: Query id → document id → grade.
+        measures: See ``parse_measures``.
+        violations: For ``violation@k``: a query without an entry has no such value.
+        settings: Seed, resamples, test.
+        min_grade: From which grade on a product is relevant.
 
     Raises:
-        InputError: An id comes twice, no query is judged, or none has anything relevant.
+        InputError: No query has a relevant judgment, or ``violation@k`` has nothing to go by.
     """
-    if min_grade < 1:
-        raise InputError(f"min_grade is {min_grade}: want 1 or more, grade 0 means not relevant")
-    ids = [query.query_id for query in queries]
-    for previous, query_id in pairwise(sorted(ids)):
-        if previous == query_id:
-            raise InputError(f"query id {query_id!r} comes twice")
-    judged = [query for query in queries if qrels.get(query.query_id)]
-    if not judged:
-        raise InputError(
-            f"none of the {len(queries)} queries is judged: the queries have ids like {_sample(ids)}, "
-            f"the judgments {_sample(qrels)}",
-            hint="queries and judgments must use the same query ids",
+
+    def __init__(
+        self,
+        queries: Sequence[Query],
+        qrels: Qrels,
+        measures: Sequence[Measure],
+        *,
+        violations: Violations | None = None,
+        settings: EvalSettings | None = None,
+        min_grade: int = 1,
+    ) -> None:
+        self._selection = select_queries(queries, qrels, min_grade)
+        self._queries = tuple(queries)
+        self._num_extra_judged = len(qrels.keys() - self._selection.asked)
+        self._measures = tuple(measures)
+        self._settings = settings or EvalSettings()
+        self._min_grade = min_grade
+        self._rows = {query.query_id: row for row, query in enumerate(self._selection.counted)}
+        self._judged = [qrels[query_id] for query_id in self._rows]
+        wanted = any(measure.name == VIOLATION for measure in measures)
+        self._violating = violating_documents(self._selection, violations) if wanted else [None] * len(self._rows)
+        self._measured: dict[str, Measured] = {}
+
+    def add(self, name: str, run: Run | RunFile) -> None:
+        """Measure a run.
+
+        Raises:
+            DatasetError: Its file cannot be read.
+            RunError: A ranking cannot be measured, the run answers none of the queries, or another has its name.
+        """
+        if name in self._measured:
+            raise RunError(f"two runs are called {name!r}", hint="give one another name: other=path/to/file.trec")
+        values = self._without_answers()
+        seen: set[str] = set()
+        depths = np.zeros(len(self._rows), dtype=np.int64)
+        for rows, lists in _batches(_lists(name, run, self._rows), self._rows, seen):
+            values[rows] = self._measure(rows, lists)
+            depths[rows] = [len(docs) for docs in lists]
+        if seen.isdisjoint(self._rows):
+            raise RunError(
+                f"run {name!r} answers none of the {len(self._rows)} judged queries: it has ids like "
+                f"{sample_id(run if isinstance(run, Mapping) else sorted(seen))}, the queries {sample_id(self._rows)}",
+                hint="run and queries must use the same query ids",
+            )
+        self._measured[name] = Measured(
+            values,
+            missing=tuple(query_id for query_id, depth in zip(self._rows, depths, strict=True) if not depth),
+            num_extra=len(seen - self._selection.asked),
+            depth=int(depths.max()),
+            traces=_traces(run, self._queries),
         )
-    counted = tuple(query for query in judged if max(qrels[query.query_id].values()) >= min_grade)
-    if not counted:
-        raise InputError(f"no query has a judgment of grade {min_grade} or more: there is nothing to find")
-    return Selection(
-        counted,
-        asked=frozenset(ids),
-        unjudged=tuple(query_id for query_id in ids if not qrels.get(query_id)),
-        without_relevant=tuple(query.query_id for query in judged if max(qrels[query.query_id].values()) < min_grade),
-    )
 
+    def result(
+        self,
+        *,
+        baseline: str | None = None,
+        order: Sequence[str] | None = None,
+        checksums: Mapping[str, str] | None = None,
+        system: Mapping[str, Any] | None = None,
+        date: str = "",
+        commit: str = "",
+        config_hash: str = "",
+        notes: Sequence[str] = (),
+    ) -> EvalResult:
+        """Return what the runs score, and how they compare.
 
-def _measure_run(
-    name: str, run: Run, selection: Selection, qrels: Qrels, measures: Sequence[Measure], min_grade: int
-) -> dict[Measure, Values]:
-    ids = [query.query_id for query in selection.counted]
-    if run.keys().isdisjoint(ids):
-        raise RunError(
-            f"run {name!r} answers none of the {len(ids)} judged queries: it has ids like {_sample(run)}, "
-            f"the queries {_sample(ids)}",
-            hint="run and queries must use the same query ids",
+        Args:
+            baseline: Name of the run the others are compared with.
+            order: Names of the runs as reports show them; none: as they were added.
+            checksums: For the card: what was read → its checksum.
+            system: For the card: what answered.
+            date: For the card; empty: now.
+            commit: For the card.
+            config_hash: For the card.
+            notes: For the card.
+
+        Raises:
+            RunError: There is no run, or the baseline is none of them.
+        """
+        check_baseline(baseline, self._measured)
+        measured = {name: self._measured[name] for name in order or self._measured}
+        question = Question(self._selection.counted, self._queries, self._measures, baseline, self._settings)
+        settings = self._settings
+        card = RunCard(
+            num_queries=len(self._queries),
+            num_evaluated=len(self._selection.counted),
+            unjudged=self._selection.unjudged,
+            without_relevant=self._selection.without_relevant,
+            num_extra_judged=self._num_extra_judged,
+            measures=tuple(str(measure) for measure in self._measures),
+            less_is_better=tuple(str(measure) for measure in self._measures if measure.less_is_better),
+            min_grade=self._min_grade,
+            resamples=settings.bootstrap,
+            seed=settings.seed,
+            baseline=baseline,
+            test=settings.test,
+            permutations=settings.permutations,
+            relevant_difference=settings.relevant_difference,
+            date=date or datetime.now(UTC).isoformat(timespec="seconds"),
+            version=__version__,
+            commit=commit,
+            config_hash=config_hash,
+            checksums=checksums or {},
+            system=system or {},
+            notes=tuple(notes),
         )
-    ranked = [
-        [hit.doc_id for hit in strict(run[query_id], run=name, query_id=query_id).hits] if query_id in run else []
-        for query_id in ids
-    ]
-    return measure_queries(measures, ranked, [qrels[query_id] for query_id in ids], min_grade=min_grade)
+        return EvalResult(summarise(measured, question), card, queries=self._queries)
+
+    def _without_answers(self) -> Floats:
+        """Return what a run without answers scores: 0, where a measure applies."""
+        values = np.zeros((len(self._rows), len(self._measures)))
+        excludes = np.array([docs is not None for docs in self._violating])
+        for column, measure in enumerate(self._measures):
+            if measure.name == VIOLATION:
+                values[~excludes, column] = np.nan
+        return values
+
+    def _measure(self, rows: Sequence[int], lists: Sequence[Sequence[str]]) -> Floats:
+        """Return (lists, measures) values of the queries in these rows."""
+        found = measure_queries(
+            self._measures,
+            lists,
+            [self._judged[row] for row in rows],
+            violating=[self._violating[row] for row in rows],
+            min_grade=self._min_grade,
+        )
+        return np.column_stack([found[measure] for measure in self._measures])
 
 
-def _run_result(
-    run: Run,
-    selection: Selection,
-    values: Mapping[Measure, Values],
-    baseline: Mapping[Measure, Values],
-    settings: EvalSettings,
-) -> RunResult:
-    def estimates(part: Mapping[Measure, Values]) -> dict[str, Estimate]:
-        return {
-            str(measure): bootstrap(one, resamples=settings.bootstrap, seed=settings.seed)
-            for measure, one in part.items()
-        }
-
-    counted = selection.counted
-    types = sorted({query.type for query in counted})
-    masks = {kind: np.array([query.type == kind for query in counted]) for kind in types if len(types) > 1}
-    return RunResult(
-        overall=estimates(values),
-        by_type={kind: estimates({m: one[mask] for m, one in values.items()}) for kind, mask in masks.items()},
-        per_query={
-            query.query_id: {str(measure): float(one[idx]) for measure, one in values.items()}
-            for idx, query in enumerate(counted)
-        },
-        missing=tuple(q.query_id for q in counted if q.query_id not in run or not run[q.query_id].hits),
-        num_extra=len(run.keys() - selection.asked),
-        difference=estimates({measure: values[measure] - other for measure, other in baseline.items()}),
-    )
+def _lists(name: str, run: Run | RunFile, wanted: Mapping[str, int]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the run's query ids with their documents, best first; without, where they are not wanted."""
+    if isinstance(run, RunFile):
+        yield from run.lists()
+        return
+    for query_id, ranking in run.items():
+        yield query_id, _doc_ids(ranking, name, query_id) if query_id in wanted else ()
 
 
-def _sample(ids: Sequence[str] | Mapping[str, Any]) -> str:
-    first = next(iter(ids), None)
-    return "none" if first is None else repr(first)
+def _batches(
+    lists: Iterator[tuple[str, Sequence[str]]], rows: Mapping[str, int], seen: set[str]
+) -> Iterator[tuple[list[int], list[Sequence[str]]]]:
+    """Yield rows with their lists, many at a time; note every query id that was seen."""
+    batch: dict[int, Sequence[str]] = {}
+    for query_id, docs in lists:
+        seen.add(query_id)
+        if query_id in rows:
+            batch[rows[query_id]] = docs
+        if len(batch) == _BATCH:
+            yield list(batch), list(batch.values())
+            batch = {}
+    if batch:
+        yield list(batch), list(batch.values())
+
+
+def _doc_ids(ranking: Ranking, run: str, query_id: str) -> Sequence[str]:
+    """Return the documents in the order of ``strict``, which most rankings are in already."""
+    doc_ids = [hit.doc_id for hit in ranking.hits]
+    scores = np.array([hit.score for hit in ranking.hits], dtype=np.float64)
+    sound = (np.abs(scores) <= MAX_SCORE).all() and len(set(doc_ids)) == len(doc_ids) and all(doc_ids)
+    if sound:
+        narrow = scores.astype(np.float32)
+        if (narrow[1:] < narrow[:-1]).all():
+            return doc_ids
+    return [hit.doc_id for hit in strict(ranking, run=run, query_id=query_id).hits]
+
+
+def _traces(run: Run | RunFile, queries: Sequence[Query]) -> dict[str, Trace]:
+    if isinstance(run, RunFile):
+        return {}
+    answered = [(query.query_id, run[query.query_id].trace) for query in queries if query.query_id in run]
+    return {query_id: trace for query_id, trace in answered if trace is not None}

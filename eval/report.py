@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lrem_os.eval.evaluate import Estimates, EvalResult, RunResult
+from lrem_os.errors import InputError
+from lrem_os.eval.compare import ALPHA, POWER
 from lrem_os.eval.intervals import CONFIDENCE, Estimate
+from lrem_os.eval.result import Comparison, Estimates, EvalResult, RunCard, RunResult
+
+SCHEMA = "lrem-os/eval/1"
+DIMENSIONS = ("type", "route", "length", "frequency")
+"""What results can be sliced by."""
 
 _IDS_SHOWN = 5
 
@@ -27,31 +35,58 @@ class Section:
     rows: tuple[tuple[str, ...], ...]
 
 
+def check_slices(names: Sequence[str]) -> list[str]:
+    """Return the names of dimensions, each once. Raises ``InputError`` where one is unknown."""
+    for name in names:
+        if name not in DIMENSIONS:
+            near = difflib.get_close_matches(name, DIMENSIONS, n=1)
+            raise InputError(
+                f"no slice is called {name!r}{f': do you mean {near[0]!r}?' if near else ''}",
+                hint=f"results are sliced by {', '.join(DIMENSIONS)}",
+            )
+    return list(dict.fromkeys(names))
+
+
 def to_dict(result: EvalResult) -> dict[str, Any]:
-    """Return the result as a value that JSON can hold: ``card`` and ``runs``."""
-    card = asdict(result.card)
-    card["interval"] = {
-        "method": "percentile bootstrap over queries",
-        "confidence": CONFIDENCE,
-        "resamples": card.pop("resamples"),
-        "seed": card.pop("seed"),
+    """Return the result as a value that JSON can hold; numbers that are not finite are None. See docs/evaluation.md."""
+    value = {
+        "schema": SCHEMA,
+        "card": _card_dict(result),
+        "runs": {name: _run_dict(run) for name, run in result.runs.items()},
+        "queries": {
+            query.query_id: {"text": query.text or None, "type": query.type, "frequency": query.frequency}
+            for query in result.queries
+        },
+        "curve": result.curve,
+        "robustness": result.robustness,
     }
-    return {"card": card, "runs": {name: _run_dict(run) for name, run in result.runs.items()}}
+    finite: dict[str, Any] = _finite(value)
+    return finite
 
 
-def sections(result: EvalResult, *, by_type: bool = True) -> list[Section]:
-    """Return the tables: over all queries, over each query type, and the differences to the baseline."""
+def sections(result: EvalResult, *, slices: Sequence[str] = DIMENSIONS) -> list[Section]:
+    """Return the tables: over all queries, by traffic, over each slice, and the differences to the baseline."""
     runs, measures = result.runs, result.card.measures
     found = [_section("all queries", {name: run.overall for name, run in runs.items()}, measures)]
-    if by_type:
-        types = next(iter(runs.values())).by_type
+    if any(run.weighted for run in runs.values()):
+        found.append(_section("weighted by traffic", {name: run.weighted for name, run in runs.items()}, measures))
+    for dimension in slices:
+        parts = dict.fromkeys(part for run in runs.values() for part in run.slices.get(dimension, {}))
         found += [
-            _section(kind or "(no type)", {name: run.by_type[kind] for name, run in runs.items()}, measures)
-            for kind in types
+            _section(
+                f"{dimension}: {part or 'none'}",
+                {name: run.slices.get(dimension, {}).get(part, {}) for name, run in runs.items()},
+                measures,
+            )
+            for part in parts
         ]
     differences = {name: run.difference for name, run in runs.items() if run.difference}
     if differences:
         found.append(_section(f"difference to {result.card.baseline}", differences, measures, sign="+"))
+        compared = {name: runs[name].comparison for name in differences}
+        rows = tuple((one, *(_test_cell(run.get(one)) for run in compared.values())) for one in measures)
+        title = f"against {result.card.baseline}: p after Holm (*: below {ALPHA:g}), effect size, won/tied/lost"
+        found.append(Section(title, ("measure", *compared), rows))
     return found
 
 
@@ -64,26 +99,21 @@ def notes(result: EvalResult) -> list[str]:
     ]
     if card.min_grade > 1:
         lines.append(f"relevant from grade {card.min_grade} on (nDCG takes the grades as they are)")
-    if card.without_relevant:
-        lines.append(
-            f"left out: {_ids(card.without_relevant)}, judged without a relevant document (trec_eval counts them as 0)"
-        )
-    if card.unjudged:
-        lines.append(f"left out: {_ids(card.unjudged)}, not judged")
-    if card.num_extra_judged:
-        lines.append(f"left out: judgments of {_count(card.num_extra_judged)} that the query file lacks")
+    lines += _left_out(card)
     for name, run in result.runs.items():
         if run.missing:
             lines.append(f"counted 0: {_ids(run.missing)}, without a result in {name}")
         if run.num_extra:
             lines.append(f"left out: {_count(run.num_extra)} in {name} that the query file lacks")
+        lines += _too_deep(name, run, card.measures)
+    lines += [*_partial(result), *_tests(result), *card.notes]
     return lines
 
 
-def to_markdown(result: EvalResult, *, by_type: bool = True) -> str:
+def to_markdown(result: EvalResult, *, slices: Sequence[str] = DIMENSIONS) -> str:
     """Return the result as Markdown tables with notes and run card."""
     lines = []
-    for section in sections(result, by_type=by_type):
+    for section in sections(result, slices=slices):
         lines += [f"### {section.title}", "", _markdown_row(section.columns)]
         lines += [_markdown_row(["---"] * len(section.columns)), *map(_markdown_row, section.rows), ""]
     lines += [f"- {note}" for note in notes(result)]
@@ -92,29 +122,142 @@ def to_markdown(result: EvalResult, *, by_type: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _card_dict(result: EvalResult) -> dict[str, Any]:
+    card = asdict(result.card)
+    seed = card.pop("seed")
+    card["interval"] = {
+        "method": "percentile bootstrap over queries",
+        "confidence": CONFIDENCE,
+        "resamples": card.pop("resamples"),
+        "seed": seed,
+    }
+    card["test"] = {
+        "method": card["test"],
+        "resamples": card.pop("permutations"),
+        "seed": seed,
+        "correction": "holm",
+        "relevant_difference": card.pop("relevant_difference"),
+    }
+    return card | {"notes": notes(result)}
+
+
 def _run_dict(run: RunResult) -> dict[str, Any]:
     return {
-        "overall": _estimates_dict(run.overall),
-        "by_type": {kind: _estimates_dict(part) for kind, part in run.by_type.items()},
-        "difference": _estimates_dict(run.difference),
+        "overall": _rows(run.overall),
+        "weighted": _rows(run.weighted),
+        "slices": {
+            dimension: {part: _rows(estimates) for part, estimates in parts.items()}
+            for dimension, parts in run.slices.items()
+        },
+        "difference": _rows(run.difference),
+        "comparison": _rows(run.comparison),
+        "movers": {measure: [asdict(mover) for mover in movers] for measure, movers in run.movers.items()},
+        "cost": run.cost,
         "missing": list(run.missing),
         "num_extra": run.num_extra,
+        "depth": run.depth,
         "per_query": {query_id: dict(values) for query_id, values in run.per_query.items()},
+        "traces": _rows(run.traces),
     }
 
 
-def _estimates_dict(estimates: Estimates) -> dict[str, Any]:
-    return {measure: asdict(estimate) for measure, estimate in estimates.items()}
+def _rows(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: asdict(value) for name, value in values.items()}
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with None for numbers that JSON has no place for, and lists for tuples."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return value
+
+
+def _left_out(card: RunCard) -> list[str]:
+    lines = []
+    if card.without_relevant:
+        lines.append(
+            f"left out: {_ids(card.without_relevant)}, judged without a relevant document (trec_eval counts them as 0)"
+        )
+    if card.unjudged:
+        lines.append(f"left out: {_ids(card.unjudged)}, not judged")
+    if card.num_extra_judged:
+        lines.append(f"left out: judgments of {_count(card.num_extra_judged)} that the query file lacks")
+    return lines
+
+
+def _too_deep(name: str, run: RunResult, measures: Sequence[str]) -> list[str]:
+    """Return the sentence about measures that look at more results than the run holds."""
+    deeper = [measure for measure in measures if int(measure.partition("@")[2]) > run.depth > 0]
+    if not deeper:
+        return []
+    held = "1 result" if run.depth == 1 else f"{run.depth} results"
+    return [f"{name} holds at most {held} a query: {', '.join(deeper)} look no deeper than that"]
+
+
+def _partial(result: EvalResult) -> list[str]:
+    """Return the sentence about measures that apply to some of the queries only."""
+    overall = next(iter(result.runs.values())).overall
+    return [
+        f"{measure} is over the {_count(one.num_queries)} that name what they exclude"
+        for measure, one in overall.items()
+        if one.num_queries < result.card.num_evaluated
+    ]
+
+
+def _tests(result: EvalResult) -> list[str]:
+    """Return how the p-values came about, and which comparisons could have missed a difference that matters."""
+    card, compared = result.card, {name: run.comparison for name, run in result.runs.items() if run.comparison}
+    if not compared:
+        return []
+    number = sum(len(comparison) for comparison in compared.values())
+    how = (
+        f"randomisation test ({card.permutations} permutations, seed {card.seed}; exact where there are fewer)"
+        if card.test == "randomisation"
+        else "t-test"
+    )
+    lines = [
+        f"p: paired {how}, two-sided, after Holm's correction over {number} comparisons; effect size: mean over "
+        "standard deviation of the paired differences"
+    ]
+    for name, comparison in compared.items():
+        weak = [f"{m} ({_detectable(one)})" for m, one in comparison.items() if one.underpowered]
+        if weak:
+            lines.append(
+                f"underpowered: {name} against {card.baseline} in {', '.join(weak)}: in brackets the smallest "
+                f"difference that so many queries show in {POWER:.0%} of cases, while {card.relevant_difference:g} "
+                "would matter; that nothing was shown does not mean that there is nothing"
+            )
+    return lines
+
+
+def _detectable(one: Comparison) -> str:
+    return "unknown" if math.isnan(one.minimum_detectable) else f"{one.minimum_detectable:.3f}"
+
+
+def _test_cell(one: Comparison | None) -> str:
+    if one is None:
+        return "–"
+    sign = "*" if one.p_adjusted < ALPHA else ""
+    size = "–" if math.isnan(one.effect_size) else f"{one.effect_size:+.2f}"
+    return f"p {one.p_adjusted:.3f}{sign}, {size}, {one.wins}/{one.ties}/{one.losses}"
 
 
 def _section(title: str, runs: Mapping[str, Estimates], measures: Sequence[str], *, sign: str = "") -> Section:
-    some = next(iter(runs.values()))[measures[0]]
-    rows = tuple((measure, *(_cell(run[measure], sign) for run in runs.values())) for measure in measures)
-    return Section(f"{title} (n = {some.num_queries})", ("measure", *runs), rows)
+    sizes = [estimate.num_queries for run in runs.values() for estimate in run.values()]
+    most = max(sizes)
+    rows = tuple((measure, *(_cell(run.get(measure), most, sign) for run in runs.values())) for measure in measures)
+    return Section(f"{title} (n = {most})", ("measure", *runs), rows)
 
 
-def _cell(estimate: Estimate, sign: str) -> str:
-    return f"{estimate.mean:{sign}.3f} [{estimate.low:{sign}.2f}, {estimate.high:{sign}.2f}]"
+def _cell(estimate: Estimate | None, num_queries: int, sign: str) -> str:
+    if estimate is None or not estimate.num_queries:
+        return "–"
+    fewer = f" (n = {estimate.num_queries})" if estimate.num_queries < num_queries else ""
+    return f"{estimate.mean:{sign}.3f} [{estimate.low:{sign}.2f}, {estimate.high:{sign}.2f}]{fewer}"
 
 
 def _ids(ids: Sequence[str]) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from lrem_os.errors import RunError
+from lrem_os.eval.answers import Answers, is_answers, parse_answers
 from lrem_os.eval.datasets import COLUMNS, DataFile, read_file
 from lrem_os.types import Hit, Query, Ranking, Retriever
 
@@ -24,7 +26,7 @@ Run = Mapping[str, Ranking]
 MAX_SCORE = 3e38
 """Beyond this a score is infinite to trec_eval, which reads 32 bits."""
 
-_BATCH = 32  # queries handed to the retriever at once: progress moves, and one failure costs little
+_BATCH = 16  # queries handed to the retriever at once: progress moves, and a failure or a kill costs little
 
 
 def strict(ranking: Ranking, *, run: str = "run", query_id: str = "") -> Ranking:
@@ -53,57 +55,72 @@ Hit(doc_id='b', score=0.9999999403953552, source={}, legs={}))
     hits = sorted(ranking.hits, key=lambda hit: (-hit.score, hit.doc_id))
     scores = _strictly_decreasing([hit.score for hit in hits])
     ordered = tuple(Hit(hit.doc_id, score, hit.source, hit.legs) for hit, score in zip(hits, scores, strict=True))
-    return Ranking(ordered, ranking.total, ranking.took_ms)
+    return replace(ranking, hits=ordered)
 
 
 def collect_run(
-    retriever: Retriever,
+    open_retriever: Callable[[], Retriever],
     queries: Sequence[Query],
     *,
     top_k: int,
     name: str = "run",
+    answers: Answers | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Ranking]:
-    """Ask the retriever every query and return its rankings by query id.
+    """Ask a retriever every query that is not answered yet and return all rankings by query id.
 
     Args:
-        retriever: What is measured; the same object that serves.
+        open_retriever: Gives what is measured, the same that serves; not called where every answer is there.
         queries: In any order; their ids are unique.
         top_k: Depth of the run.
         name: Of the run, for messages.
+        answers: Where answers are kept as they come, and taken from; none: nowhere.
         on_progress: Called with name, queries done, queries in all.
 
     Raises:
         RunError: The retriever breaks its contract: number of rankings, their length or their order.
         SearchError: OpenSearch could not answer.
     """
-    run: dict[str, Ranking] = {}
-    for start in range(0, len(queries), _BATCH):
-        batch = queries[start : start + _BATCH]
-        rankings = retriever.retrieve(batch, top_k=top_k)
+    report = on_progress or (lambda _name, _done, _total: None)
+    kept = {} if answers is None else {query.query_id: answers.get(query) for query in queries}
+    run = {query_id: ranking for query_id, ranking in kept.items() if ranking is not None}
+    left = [query for query in queries if query.query_id not in run]
+    if run:
+        report(name, len(run), len(queries))
+    retriever = open_retriever() if left else None
+    for start in range(0, len(left), _BATCH):
+        batch = left[start : start + _BATCH]
+        rankings = [] if retriever is None else retriever.retrieve(batch, top_k=top_k)
         if len(rankings) != len(batch):
             raise RunError(f"run {name!r}: {len(rankings)} rankings came back for {len(batch)} queries")
-        for query, ranking in zip(batch, rankings, strict=True):
-            _check_served(ranking, top_k, f"run {name!r}, query {query.query_id!r}")
-            run[query.query_id] = strict(ranking, run=name, query_id=query.query_id)
-        if on_progress:
-            on_progress(name, start + len(batch), len(queries))
-    return run
+        found = [
+            (query, _as_served(ranking, top_k, name, query.query_id))
+            for query, ranking in zip(batch, rankings, strict=True)
+        ]
+        run |= {query.query_id: ranking for query, ranking in found}
+        if answers is not None:
+            answers.add(found)
+        report(name, len(run), len(queries))
+    return {query.query_id: run[query.query_id] for query in queries}
 
 
 def read_run(path: str | Path) -> dict[str, Ranking]:
-    """Return the run of a TREC file (gzip is undone). See ``parse_run``."""
+    """Return the run of a file (gzip is undone). See ``parse_run``."""
     return parse_run(read_file(path))
 
 
 def parse_run(file: DataFile) -> dict[str, Ranking]:
-    """Return a TREC run (``qid Q0 docid rank score tag``), ordered as trec_eval orders it.
+    """Return a run of answers as ``answers.py`` keeps them, or a TREC run, ordered as trec_eval orders it.
 
-    That is by the score in 32 bits, ties by document id descending; the rank column is not looked at.
+    TREC (``qid Q0 docid rank score tag``) is ordered by the score in 32 bits, ties by document id descending; the rank
+    column is not looked at.
 
     Raises:
+        DatasetError: A line of answers is broken.
         RunError: A line has not 6 columns, a score is no finite number, or a document comes twice.
     """
+    if is_answers(file):
+        return {qid: strict(ranking, run=file.path, query_id=qid) for qid, ranking in parse_answers(file).items()}
     rows: dict[str, dict[str, float]] = {}
     for number, line in file.lines:
         where = f"{file.path}:{number}"
@@ -176,13 +193,15 @@ def _score(text: str, where: str) -> float:
     return score
 
 
-def _check_served(ranking: Ranking, top_k: int, where: str) -> None:
-    """Refuse an answer whose order is not its scores' order: sorting it here would measure what nobody is served."""
+def _as_served(ranking: Ranking, top_k: int, name: str, query_id: str) -> Ranking:
+    """Return the strict ranking; sorting by another order than the scores' would measure what nobody is served."""
+    where = f"run {name!r}, query {query_id!r}"
     if len(ranking.hits) > top_k:
         raise RunError(f"{where}: {len(ranking.hits)} hits came back, {top_k} were asked for")
     for better, worse in pairwise(ranking.hits):
         if better.score < worse.score:
             raise RunError(f"{where}: {better.doc_id!r} ({better.score}) stands above {worse.doc_id!r} ({worse.score})")
+    return strict(ranking, run=name, query_id=query_id)
 
 
 def _check_column(value: str, what: str) -> None:

@@ -5,56 +5,40 @@ Every function takes the whole ``Settings`` and hands each part its section. Not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 
-from lrem_os.config import Settings
+from lrem_os.config import LoadedSettings, Settings
 from lrem_os.errors import ConfigError, RequestRejected
 from lrem_os.ingest.report import IngestReport, Tally
 from lrem_os.ingest.run import IngestOptions
 from lrem_os.ingest.run import ingest as run_ingest
 from lrem_os.model.load import Models, check_reasoner, load_embedder
-from lrem_os.model.prompts import COMBINE_TEMPLATE_VERSION
 from lrem_os.node.local import find_node
 from lrem_os.query_plugin.engine.engine import QueryEngine
 from lrem_os.query_plugin.engine.shared import SharedIndex
-from lrem_os.query_plugin.retriever import DirectRetriever, build_retriever
+from lrem_os.query_plugin.retriever import DirectRetriever
 from lrem_os.query_plugin.routing.precomputed import read_precomputed, reading_fingerprint
 from lrem_os.query_plugin.routing.probe import ask_probe
 from lrem_os.query_plugin.routing.router import build_router
+from lrem_os.query_plugin.served import ServedRuns, open_direct
+from lrem_os.query_plugin.served import connect as connect
 from lrem_os.search import client as search_client
 from lrem_os.search import index as indices
-from lrem_os.types import Embedder, Mode, Ranking, Reasoning, Retriever
+from lrem_os.search.pages import read_pages
+from lrem_os.types import Embedder, Mode, Ranking, Reasoning
 
 if TYPE_CHECKING:
-    from lrem_os.eval.evaluate import EvalResult
-    from lrem_os.eval.specs import RunSpec
+    from lrem_os.eval.files import Source
+    from lrem_os.eval.logs import Pages
+    from lrem_os.eval.result import EvalResult
 
 
 _PROBE_TIMEOUT_S = 2.0  # one that is lost must not hold up those behind it; a request waits far shorter
-
-
-def connect(settings: Settings) -> OpenSearch:
-    """Return a client for the configured cluster, or for the local node where none is configured.
-
-    Raises:
-        ConfigError: There is neither, or the local node was asked for what would kill it.
-    """
-    node = None if settings.search.hosts else find_node(settings.node)
-    if node is not None and settings.index.engine != "lucene":
-        raise ConfigError(
-            f"index.engine {settings.index.engine!r} needs native libraries that the local node lacks",
-            hint="use lucene here, or set search.hosts to a cluster that has them",
-        )
-    return search_client.connect(
-        settings.search,
-        default_url=node.url if node is not None else None,
-        pool_size=max(10, settings.ingest.senders + 2),
-    )
 
 
 def ingest_catalog(
@@ -149,7 +133,7 @@ def open_retriever(
         IndexMismatch: The index was built by another model.
     """
     models = Models(settings.model, settings.reasoning, embedder=embedder)
-    return _open(settings, models, mode or settings.search.mode, filters, with_source=with_source, reason=reason)
+    return open_direct(settings, models, mode or settings.search.mode, filters, with_source=with_source, reason=reason)
 
 
 def open_engine(settings: Settings, *, embedder: Embedder | None = None) -> QueryEngine:
@@ -177,7 +161,7 @@ def open_engine(settings: Settings, *, embedder: Embedder | None = None) -> Quer
             f" {settings.reasoning.timeout_s:g}: a batch that is merely slow would count as hung",
             hint="make serve.reason_limit_s the larger one",
         )
-    direct = _open(settings, models, "vector", with_source=False, reason=False)
+    direct = open_direct(settings, models, "vector", with_source=False, reason=False)
     if not reasons:
         return QueryEngine(models.embedder, settings.serve)
     reasoner = models.reasoning_embedder
@@ -244,33 +228,6 @@ def _shared_index(settings: Settings, client: OpenSearch, fingerprint: str, dime
     )
 
 
-def _open(
-    settings: Settings, models: Models, mode: Mode, filters: Sequence[str] = (), *, with_source: bool, reason: bool
-) -> DirectRetriever:
-    if reason and not models.given:
-        check_reasoner(settings.model, settings.reasoning)  # quick, so before anything is connected or loaded
-    client = connect(settings)
-    info = search_client.server_info(client)
-    state = indices.require_index(client, settings.index.name)
-    embedder = models.embedder if mode != "bm25" else None
-    if embedder is not None:
-        indices.check_fingerprint(state, indices.index_identity(embedder.identity, settings.catalog.embed))
-    reasoner = None if not reason else models.reasoner if mode == "bm25" else models.reasoning_embedder
-    return build_retriever(
-        client,
-        info,
-        embedder,
-        catalog=settings.catalog,
-        index=settings.index,
-        search=settings.search,
-        mode=mode,
-        filters=filters,
-        with_source=with_source,
-        reasoner=reasoner,
-        reasoning=settings.reasoning,
-    )
-
-
 def search(
     settings: Settings,
     text: str,
@@ -313,6 +270,15 @@ def reason_about(settings: Settings, queries: Sequence[str]) -> list[tuple[Reaso
     return Models(settings.model, settings.reasoning).reasoner.reason(queries)
 
 
+def ubi_pages(settings: Settings) -> Pages:
+    """Return what reads an index of the configured cluster, page by page; it connects when it is first asked."""
+
+    def pages(index: str, query: Mapping[str, Any], fields: list[str], time: str) -> Iterator[list[dict[str, Any]]]:
+        return read_pages(connect(settings), index, query, fields=fields, time_field=time)
+
+    return pages
+
+
 def evaluate(
     settings: Settings,
     *,
@@ -322,61 +288,81 @@ def evaluate(
     measures: Sequence[str] | None = None,
     min_grade: int = 1,
     baseline: str | None = None,
+    violations: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    cutoffs: Sequence[int] = (),
+    curve: str | None = None,
+    limit: int | None = None,
     save_runs: str | Path | None = None,
+    fresh: bool = False,
     embedder: Embedder | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> EvalResult:
-    """Measure runs on judged queries; each mode is served exactly as ``search`` serves it.
+    """Measure runs on judged queries; each is served exactly as ``search``, or the service, serves it.
 
     Args:
         settings: The configuration.
-        runs: Modes (``bm25``, ``vector``, ``hybrid``, each perhaps with ``+reason``) and TREC run files.
-        queries: File with ids, texts and types.
+        runs: Names, files and services, see ``lrem_os.eval.specs.parse_run_spec``.
+        queries: File with ids, texts and types, or ``ubi:…`` (a window of User Behavior Insights).
         qrels: File with judgments.
         measures: Names such as ``ndcg@10``; none: the usual ones.
         min_grade: From which grade on a product is relevant.
         baseline: Run that the others are compared with.
-        save_runs: Folder for the retrieved runs as TREC files.
+        violations: File with the documents that break a query's exclusion: ``violation@k`` is measured too.
+        columns: What the two files call their columns, where it is none of the usual.
+        cutoffs: In place of the measures, the standard ones at these depths.
+        curve: Measure of the cost-quality curve between ``direct`` and ``reasoned``; none: no curve.
+        limit: Take the first queries only, so many.
+        save_runs: Folder for what is retrieved, with traces; an evaluation that was killed goes on from there.
+        fresh: Ask again for what is there.
         embedder: Used in place of the configured model; one that can reason, in place of the reasoner too.
         on_progress: Told run, queries done, queries in all.
 
     Raises:
+        ConfigError: A run needs a reasoner and none is configured, or its settings cannot be used.
         InputError: Queries, judgments or a run cannot be used.
         SearchError: OpenSearch failed.
     """
     from lrem_os.eval.files import DEFAULT_MEASURES, evaluate_files
-    from lrem_os.eval.specs import parse_run_specs
 
-    models = Models(settings.model, settings.reasoning, embedder=embedder)  # one set for all runs
-
-    def open_run(spec: RunSpec) -> Retriever:
-        return _open(settings, models, spec.mode or settings.search.mode, with_source=False, reason=spec.reason)
-
+    deepest = max(settings.eval.top_k, *cutoffs, 1)
+    deep = settings.model_copy(update={"eval": settings.eval.model_copy(update={"top_k": deepest})})
+    kept = None if save_runs is None else Path(save_runs) / "reasonings.jsonl"
+    served = ServedRuns(deep, embedder=embedder, kept=kept, on_progress=on_progress)
+    source = _run_source(settings, served, runs)
     return evaluate_files(
         runs,
+        source,
         queries=queries,
         qrels=qrels,
-        open_retriever=open_run,
         settings=settings.eval,
         measures=DEFAULT_MEASURES if measures is None else measures,
         min_grade=min_grade,
         baseline=baseline,
+        violations=violations,
+        columns=columns,
+        cutoffs=cutoffs,
+        curve=curve,
+        limit=limit,
         save_runs=save_runs,
-        system=lambda: _system(settings, models, parse_run_specs(runs)),
+        fresh=fresh,
         on_progress=on_progress,
     )
 
 
-def _system(settings: Settings, models: Models, specs: Sequence[RunSpec]) -> dict[str, Any]:
-    """Return what answered, for the run card; nothing when all runs are files, which need no cluster."""
-    if not any(spec.mode for spec in specs):
-        return {}
-    state = indices.require_index(connect(settings), settings.index.name)
-    answered = {"index": state.name} | {name: state.meta.get(name) for name in ("fingerprint", "identity")}
-    if any(spec.reason for spec in specs):
-        used = {"combine", "weighting", "query_weight", "text_boost", "weights"}
-        settings_used = settings.reasoning.model_dump(mode="json", include=used)
-        if settings.reasoning.combine == "text":
-            settings_used["combine_template"] = COMBINE_TEMPLATE_VERSION
-        answered["reasoning"] = settings_used | {"reasoner": dict(models.reasoner.identity)}
-    return answered
+def _run_source(settings: Settings, served: ServedRuns, runs: Sequence[str]) -> Source:
+    """Return where the runs come from that are in no file; what can be wrong with one is raised now."""
+    from lrem_os.eval.files import Source
+    from lrem_os.eval.specs import parse_run_specs
+
+    specs = parse_run_specs(runs, settings.eval.runs)
+    for spec in specs:
+        served.check(spec)
+    return Source(
+        open=served.open,
+        key=served.key,
+        scores=served.scores if any(spec.is_local for spec in specs) else None,
+        system=partial(served.system, specs),
+        config_hash=LoadedSettings(settings, {}, None).settings_hash,
+        pages=ubi_pages(settings),
+    )

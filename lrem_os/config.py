@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -34,6 +35,7 @@ from lrem_os.config_fields import (
     without_userinfo,
 )
 from lrem_os.config_query import ConnectSettings, RouteSettings, ServeSettings
+from lrem_os.config_runs import NamedRun, check_name, check_runs
 from lrem_os.errors import ConfigError
 
 DEFAULT_FILE = "lrem-os.yaml"
@@ -270,8 +272,35 @@ class EvalSettings(Section):
     """How runs are measured."""
 
     top_k: int = Field(100, ge=1, le=10_000, description="Depth of a run.")
-    seed: int = Field(0, description="Of the bootstrap.")
+    seed: int = Field(0, ge=0, description="Of bootstrap and randomisation test.")
     bootstrap: int = Field(2000, ge=100, description="Resamples for the confidence intervals.")
+    test: Literal["randomisation", "t"] = Field(
+        "randomisation", description="Paired test against the baseline, two-sided."
+    )
+    permutations: int = Field(10_000, ge=1000, description="Sign patterns the randomisation test draws.")
+    relevant_difference: float = Field(
+        0.02, gt=0, lt=1, description="A difference that would matter: a comparison that could miss it is underpowered."
+    )
+    concurrency: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Searches at once; with more than one, latencies hold the time they wait.",
+    )
+    gpu_hour_price: float | None = Field(
+        None, gt=0, description="Price of an hour of the machine that reasons; none: no price is told."
+    )
+    currency: str = Field("USD", min_length=1, max_length=8, description="Of that price.")
+    runs: dict[str, NamedRun] = Field(
+        {}, description="Runs with a name: how each differs from what is configured (docs/evaluation.md)."
+    )
+
+    @field_validator("runs")
+    @classmethod
+    def _check_names(cls, value: dict[str, NamedRun]) -> dict[str, NamedRun]:
+        for name in value:
+            check_name(name)
+        return value
 
 
 class Settings(Section):
@@ -288,6 +317,11 @@ class Settings(Section):
     route: RouteSettings = RouteSettings()
     serve: ServeSettings = ServeSettings()
     connect: ConnectSettings = ConnectSettings()
+
+    @model_validator(mode="after")
+    def _check_runs(self) -> Settings:
+        check_runs(self.eval.runs, {"search": self.search, "reasoning": self.reasoning})
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +386,10 @@ def _problem(error: Any, written: config_layers.Layer) -> str:
     path = [str(part) for part in error["loc"]]
     reason = without_userinfo(str(error["msg"]).removeprefix("Value error, "))
     key = ".".join(path[:2])
+    if not path:  # a rule over several sections: its message begins with the key
+        return f"{written['eval.runs'].source}: {reason}" if "eval.runs" in written else reason
+    if any(not part.isdigit() for part in path[2:]):  # inside a mapping
+        reason = f"{'.'.join(path[1:])}: {reason}"
     if key not in written:  # a rule over several keys: its message names them
         places = sorted({item.source for name, item in written.items() if name.startswith(f"{path[0]}.")})
         return f"{', '.join(places)}: {reason}"

@@ -98,6 +98,8 @@ def without_userinfo(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump(mode="json", exclude_defaults=True))
     if isinstance(value, dict):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -131,6 +133,8 @@ def _describe(annotation: Any, limits: list[Any]) -> str:
         return f"a list of {len(args)}, each {_describe(args[0], [])}"
     if origin is dict:
         return f"a mapping of names to {_plural(args[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"mappings with {', '.join(annotation.model_fields)}"
     return " ".join(filter(None, ["text" if annotation is SecretStr else _NAMES[annotation], _limits(limits)]))
 
 

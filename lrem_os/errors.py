@@ -16,6 +16,7 @@
     │ └ ModelHung                             a call did not return within its limit; left behind
     ├ TrainingError            exit 8         a training run cannot start, or cannot go on
     │ └ NonFiniteLoss                         a step gave NaN or infinity
+    ├ GateFailed               exit 9         an evaluation breaks its thresholds: names each with its number
     ├ NodeError                exit 10        the local OpenSearch node
     │ ├ JavaMissing                           no Java 21 or newer
     │ ├ PortInUse
@@ -32,7 +33,8 @@
       ├ IndexMismatch                         the index was built by another model or mapping
       ├ RequestRejected                       400 and the like: our request is wrong
       ├ Unsupported                           the server's version lacks what was asked for
-      └ IngestIncomplete       exit 7         some documents failed; carries the report
+      ├ IngestIncomplete       exit 7         some documents failed; carries the report
+      └ PublishIncomplete      exit 7         some documents of a report failed
 
 Foreign exceptions are translated where they enter (``search/client.py`` for opensearch-py) and chained with
 ``from``. A message says what happened, to which value, and what to do.
@@ -177,6 +179,13 @@ class NonFiniteLoss(TrainingError):
         self.step = step
 
 
+class GateFailed(LremError):
+    """An evaluation does not reach its thresholds."""
+
+    code = "gate_failed"
+    exit_code = 9
+
+
 class NodeError(LremError):
     """The local OpenSearch node could not be installed, started or stopped."""
 
@@ -295,4 +304,11 @@ class IngestIncomplete(SearchError):
     """Some documents could not be ingested; the rest were. The dead-letter file names each."""
 
     code = "ingest_incomplete"
+    exit_code = 7
+
+
+class PublishIncomplete(SearchError):
+    """OpenSearch refused some documents of a report; the others are there."""
+
+    code = "publish_incomplete"
     exit_code = 7

@@ -30,11 +30,13 @@ class Query:
         query_id: Its id in the qrels.
         text: What the shopper typed.
         type: Its kind (``easy``, ``qa``, ``negative``, …), for slices; empty when unknown.
+        frequency: How often it was asked in the log's window; weighs it where means are by traffic.
     """
 
     query_id: str
     text: str
     type: str = ""
+    frequency: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,29 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """How one query was served.
+
+    Args:
+        route: ``direct``, ``reasoned``, ``bm25``; empty where unknown.
+        keywords: What the reasoner added.
+        degraded: Why it was served with less than was meant.
+        reasoning_tokens: Generated, of all samples.
+        latency_ms: The query's whole way, as its caller saw it; NaN where it was not measured.
+        reason_ms: Time of the reasoner on it: a batch's time divided by its queries.
+        score: Of the router, the probability that reasoning helps; NaN where there was none.
+    """
+
+    route: str = ""
+    keywords: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
+    reasoning_tokens: int = 0
+    latency_ms: float = math.nan
+    reason_ms: float = 0.0
+    score: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
     """The answer to one query: hits by score descending, equal scores by id ascending.
 
@@ -99,6 +124,7 @@ class Ranking:
         reasoning: The samples of the reasoning, where the query was reasoned about.
         reason_ms: Time of their generation, of the whole batch that the query was part of.
         embed_ms: Time of the reasoned query's embedding, of the whole batch likewise.
+        trace: How it was served, where that is known.
     """
 
     hits: tuple[Hit, ...]
@@ -107,6 +133,7 @@ class Ranking:
     reasoning: tuple[Reasoning, ...] = ()
     reason_ms: float = 0.0
     embed_ms: float = 0.0
+    trace: Trace | None = None
 
 
 class Embedder(Protocol):

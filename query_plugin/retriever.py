@@ -1,17 +1,21 @@
 """Answers queries with OpenSearch alone: reason where asked to, embed, ask, order. What is served is what is evaluated.
 
 A reasoned query has the reasoned vector, the keywords in its text leg, and ``reasoning.weights`` in fusion; one about
-which the reasoner says nothing is asked exactly as without it.
+which the reasoner says nothing is asked exactly as without it. Models read a query as ``normalise_query`` has it, as in
+the service; OpenSearch gets it as it was typed.
 
-``build_retriever`` checks what can be checked before the first query; ``DirectRetriever`` does the rest.
+``build_retriever`` checks what can be checked before the first query; ``DirectRetriever`` does the rest. Who reads the
+queries can be handed in: ``routed.py`` has readers that ask a router.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from opensearchpy import OpenSearch
 
@@ -26,12 +30,12 @@ from lrem_os.search.requests import (
     as_sent,
     build_body,
     build_leg_bodies,
-    clean_text,
     fusion_pipeline,
     is_blank,
     widen,
 )
-from lrem_os.types import Embedder, Mode, Query, Ranking, Reasoner, Reasoning, ReasoningEmbedder
+from lrem_os.text import normalise_query
+from lrem_os.types import Embedder, Mode, Query, Ranking, Reasoner, Reasoning, ReasoningEmbedder, Trace
 
 _BATCH = 32  # queries in one _msearch: well under a second of work, so a time-out means trouble
 
@@ -99,18 +103,45 @@ def build_retriever(
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """What the models made of one query: its vector, and its reasoning with the time that took its batch."""
+class Read:
+    """What was made of one query: its vector, its reasoning, and how it came by them.
+
+    Args:
+        text: As typed.
+        vector: As sent to OpenSearch; none: by text alone.
+        reasoning: The samples.
+        reason_ms: Time of the reasoning, of the whole batch.
+        embed_ms: Time of the reasoned embedding, of the whole batch.
+        route: ``direct``, ``reasoned``, ``bm25``.
+        own_reason_ms: Time of the reasoner on this query: a batch's, divided by its queries.
+        own_ms: Time of models, probe and router on this query, likewise.
+        num_tokens: Generated for it.
+        score: Of the router.
+    """
 
     text: str
-    vector: list[float] | None = None
+    vector: Sequence[float] | None = None
     reasoning: tuple[Reasoning, ...] = ()
     reason_ms: float = 0.0
     embed_ms: float = 0.0
+    route: str = "direct"
+    own_reason_ms: float = 0.0
+    own_ms: float = 0.0
+    num_tokens: int = 0
+    score: float = math.nan
 
     @property
     def keywords(self) -> tuple[str, ...]:
+        """Of all samples, the most agreed first."""
         return tuple(combine_keywords(self.reasoning))
+
+
+class Reader(Protocol):
+    """Reads queries for a retriever."""
+
+    def read(self, texts: Sequence[str]) -> list[Read]:
+        """Return what is made of each text, in the order given; texts are not blank. Raises ``ModelError``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +157,9 @@ class DirectRetriever:
         mode: Which legs.
         embedder: ``None`` only in mode ``bm25``.
         reasoner: ``None``: no query is reasoned about.
-        reasoned: Like ``setup``, for queries that have keywords.
+        reasoned: Like ``setup``, for queries that have keywords; ``None``: ``setup``, keywords or not.
+        reader: Reads the queries in place of embedder and reasoner.
+        concurrency: Searches at once, one request a query; 0: many queries in one ``_msearch``.
     """
 
     client: OpenSearch
@@ -136,6 +169,8 @@ class DirectRetriever:
     embedder: Embedder | None = None
     reasoner: Reasoner | None = None
     reasoned: SearchSetup | None = None
+    reader: Reader | None = None
+    concurrency: int = 0
 
     def retrieve(self, queries: Sequence[Query], *, top_k: int) -> list[Ranking]:
         """Return one ranking a query, in the order given, each at most ``top_k`` long.
@@ -147,10 +182,27 @@ class DirectRetriever:
         rankings: list[Ranking] = []
         for first in range(0, len(queries), _BATCH):
             read = self._read([query.text for query in queries[first : first + _BATCH]])
-            bodies = [self._body(one, top_k, 0) for one in read]
-            answers = zip(read, bodies, search_many(self.client, self.index, bodies), strict=True)
-            rankings += [_with_reasoning(self._page(body, answer, top_k, 0), one) for one, body, answer in answers]
+            rankings += self._each(read, top_k) if self.concurrency else self._together(read, top_k)
         return rankings
+
+    def _together(self, read: Sequence[Read], top_k: int) -> list[Ranking]:
+        """Return what is found in one ``_msearch``; a query's time there is what OpenSearch says that it took."""
+        bodies = [self._body(one, top_k, 0) for one in read]
+        answers = zip(read, bodies, search_many(self.client, self.index, bodies), strict=True)
+        found = [(self._page(body, answer, top_k, 0), one) for one, body, answer in answers]
+        return [_told(ranking, one, ranking.took_ms) for ranking, one in found]
+
+    def _each(self, read: Sequence[Read], top_k: int) -> list[Ranking]:
+        """Return what is found query by query, some at once; a query's time is that from request to answer."""
+
+        def ask(one: Read) -> Ranking:
+            body = self._body(one, top_k, 0)
+            started = time.perf_counter()
+            ranking = self._page(body, self._search(body), top_k, 0)
+            return _told(ranking, one, (time.perf_counter() - started) * 1000)
+
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            return list(pool.map(ask, read))
 
     def search(self, text: str, *, top_k: int = 10, start: int = 0, explain: bool = False) -> Ranking:
         """Return one page for one query.
@@ -169,8 +221,10 @@ class DirectRetriever:
         """
         [read] = self._read([text])
         body = self._body(read, top_k, start)
+        started = time.perf_counter()
         answer = self._search(body)
-        ranking = _with_reasoning(self._page(body, answer, top_k, start), read)
+        page = self._page(body, answer, top_k, start)
+        ranking = _told(page, read, (time.perf_counter() - started) * 1000)
         if not explain or is_blank(text):
             return ranking
         if read.vector is None or self.mode != "hybrid":  # one leg: its ranks and scores are the final ones
@@ -192,37 +246,55 @@ class DirectRetriever:
         """
         return self._body(self._read([text])[0], top_k, start)
 
-    def _body(self, read: _Read, top_k: int, start: int) -> dict[str, Any]:
+    def _body(self, read: Read, top_k: int, start: int) -> dict[str, Any]:
         return build_body(
             self._setup_for(read), self.mode, read.text, read.vector, top_k=top_k, start=start, keywords=read.keywords
         )
 
-    def _setup_for(self, read: _Read) -> SearchSetup:
+    def _setup_for(self, read: Read) -> SearchSetup:
         return self.reasoned if self.reasoned is not None and read.keywords else self.setup
 
-    def _read(self, texts: Sequence[str]) -> list[_Read]:
+    def _read(self, texts: Sequence[str]) -> list[Read]:
         """Return what the models make of the texts; nothing of blank ones."""
-        wanted = [clean_text(text) for text in texts if not is_blank(text)]
-        read = iter(self._reasoned(wanted) if self.reasoner is not None else self._direct(wanted))
-        return [_Read(text) if is_blank(text) else replace(next(read), text=text) for text in texts]
+        wanted = [text for text in texts if not is_blank(text)]
+        if self.reader is not None:
+            read = iter(self.reader.read(wanted) if wanted else ())
+        else:
+            sound = [normalise_query(text) for text in wanted]
+            read = iter(self._reasoned(sound) if self.reasoner is not None else self._direct(sound))
+        return [Read(text, route="bm25") if is_blank(text) else replace(next(read), text=text) for text in texts]
 
-    def _direct(self, texts: Sequence[str]) -> list[_Read]:
+    def _direct(self, texts: Sequence[str]) -> list[Read]:
         if self.mode == "bm25" or self.embedder is None or not texts:
-            return [_Read(text) for text in texts]
+            return [Read(text, route="bm25") for text in texts]
+        started = time.perf_counter()
         vectors = as_sent(self.embedder.embed_queries(texts))
-        return [_Read(text, vector) for text, vector in zip(texts, vectors, strict=True)]
+        own_ms = (time.perf_counter() - started) * 1000 / len(texts)
+        return [Read(text, vector, own_ms=own_ms) for text, vector in zip(texts, vectors, strict=True)]
 
-    def _reasoned(self, texts: Sequence[str]) -> list[_Read]:
+    def _reasoned(self, texts: Sequence[str]) -> list[Read]:
         if self.reasoner is None or not texts:
             return []
+        started = time.perf_counter()
         if self.mode == "bm25" or not isinstance(self.reasoner, ReasoningEmbedder):
-            started = time.perf_counter()
             samples = self.reasoner.reason(texts)
             took_ms = (time.perf_counter() - started) * 1000
-            return [_Read(text, None, of, took_ms) for text, of in zip(texts, samples, strict=True)]
-        found = self.reasoner.embed_reasoned(texts)
-        rows = zip(texts, as_sent(found.vectors), found.reasonings, strict=True)
-        return [_Read(text, vector, samples, found.reason_ms, found.embed_ms) for text, vector, samples in rows]
+            read = [Read(text, None, of, took_ms) for text, of in zip(texts, samples, strict=True)]
+        else:
+            found = self.reasoner.embed_reasoned(texts)
+            rows = zip(texts, as_sent(found.vectors), found.reasonings, strict=True)
+            read = [Read(text, vector, of, found.reason_ms, found.embed_ms) for text, vector, of in rows]
+        own_ms = (time.perf_counter() - started) * 1000 / len(texts)
+        return [
+            replace(
+                one,
+                route="reasoned",
+                own_reason_ms=one.reason_ms / len(texts),
+                own_ms=own_ms,
+                num_tokens=sum(sample.num_tokens for sample in one.reasoning),
+            )
+            for one in read
+        ]
 
     def _page(self, body: Mapping[str, Any], answer: Mapping[str, Any], top_k: int, start: int) -> Ranking:
         ranking = parse_response(answer)
@@ -238,5 +310,14 @@ class DirectRetriever:
         return answer
 
 
-def _with_reasoning(ranking: Ranking, read: _Read) -> Ranking:
-    return replace(ranking, reasoning=read.reasoning, reason_ms=read.reason_ms, embed_ms=read.embed_ms)
+def _told(ranking: Ranking, read: Read, search_ms: float) -> Ranking:
+    """Return the ranking with what led to it."""
+    trace = Trace(
+        route=read.route,
+        keywords=read.keywords,
+        reasoning_tokens=read.num_tokens,
+        latency_ms=read.own_ms + search_ms,
+        reason_ms=read.own_reason_ms,
+        score=read.score,
+    )
+    return replace(ranking, reasoning=read.reasoning, reason_ms=read.reason_ms, embed_ms=read.embed_ms, trace=trace)

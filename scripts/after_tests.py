@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 ALLOWED = (
     *(r"LREM_OS_SHARED", r"\bMaven Central\b", r"\bGPU\b", r"\bCUDA\b", r"\bbfloat16\b", r"\broot\b", r"\bmacOS\b"),
-    *(r"\bnpm\b", r"\bcurl\b"),
+    *(r"\bnpm\b", r"\bcurl\b", r"\bno browser\b"),
 )
 
 

@@ -69,7 +69,7 @@ def check_call(args: list[str]) -> None:
         if child is None:
             raise click.UsageError(f"no such command: {args[0]}")
         command, args = child, args[1:]
-    if isinstance(command, click.Group):
+    if isinstance(command, click.Group) and not command.invoke_without_command:
         return  # --help, --version
     try:
         command.make_context("lrem-os", list(args))

@@ -107,7 +107,7 @@ class Bench:
             reasoner=reasoner,
             reasoning=options,
         )
-        self.runs[name] = collect_run(retriever, self.shop.queries, top_k=100, name=name)
+        self.runs[name] = collect_run(lambda: retriever, self.shop.queries, top_k=100, name=name)
 
     def table(self, baseline: str) -> dict[str, Any]:
         """Return per group and run the means with intervals, and the paired difference to the baseline."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
 
 from lrem_os import __version__
+from lrem_os.cli.groups import LazyGroup
 
-_COMMANDS = {  # name → (module:attribute, one line for --help, so that --help imports nothing)
+_COMMANDS = {  # see LazyGroup
     "init": ("lrem_os.cli.config:init", "Write a commented configuration file."),
     "config": ("lrem_os.cli.config:config", "Show or check the configuration."),
     "node": ("lrem_os.cli.node:node", "Run a local OpenSearch node, without Docker."),
@@ -21,34 +20,18 @@ _COMMANDS = {  # name → (module:attribute, one line for --help, so that --help
     "precompute": ("lrem_os.cli.precompute:precompute", "Reason about head queries ahead of time."),
     "serve": ("lrem_os.cli.serve:serve", "Answer neural queries in front of OpenSearch, over HTTP."),
     "connect": ("lrem_os.cli.connect:connect", "Let OpenSearch itself ask the service, through ML Commons."),
-    "eval": ("lrem_os.cli.evaluate:evaluate", "Measure runs on judged queries."),
+    "eval": ("lrem_os.cli.evaluate:evaluate", "Measure runs on judged queries; compare, gate, judge."),
     "train": ("lrem_os.cli.train:train", "Train a reasoner, an embedder and a router."),
     "doctor": ("lrem_os.cli.doctor:doctor", "Check the whole set-up and say what to do."),
     "demo": ("lrem_os.cli.demo:demo", "Node, catalog, search and evaluation in one go."),
 }
 
 
-class _LazyGroup(click.Group):
-    """A group that knows its commands by name and loads one only to run it or to show its own help."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
-            return None
-        module, attribute = _COMMANDS[cmd_name][0].split(":")
-        command = getattr(import_module(module), attribute)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module}:{attribute} is not a click command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    lazy=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="lrem-os")
 def cli() -> None:
     """Hybrid search with reasoning for OpenSearch: load a catalog, search it, measure it.

@@ -38,7 +38,7 @@ def demo(stop_node: bool, fetch_java: bool, config_path: str | None, overrides: 
             step=_announce,
             searched=lambda ranking: print_ranking(ranking, settings.catalog),
             ingested=print_report,
-            evaluated=lambda result: print_result(result, by_type=True),
+            evaluated=lambda result: print_result(result, ["type"]),
             node_progress=on_progress,
         )
         started = run_tour(settings, narrator, fetch_java=fetch_java)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lrem_os import api
 from lrem_os.config import Settings
-from lrem_os.eval.evaluate import EvalResult
+from lrem_os.eval.result import EvalResult
 from lrem_os.ingest.report import IngestReport
 from lrem_os.model.load import load_embedder
 from lrem_os.node.local import RunningNode, find_node, start_node

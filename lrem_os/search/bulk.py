@@ -122,6 +122,19 @@ def find_hashes(client: OpenSearch, index: str, ids: Sequence[str]) -> dict[str,
     return {doc["_id"]: doc["fields"][HASH_FIELD][0] for doc in answer["docs"] if doc.get("found") and "fields" in doc}
 
 
+def find_sources(
+    client: OpenSearch, index: str, ids: Sequence[str], *, fields: Sequence[str], page: int = 500
+) -> dict[str, dict[str, Any]]:
+    """Return these fields of the documents with these ids; ids that the index lacks are left out."""
+    found: dict[str, dict[str, Any]] = {}
+    params = {"_source_includes": ",".join(fields)}
+    for start in range(0, len(ids), page):
+        with translate_errors():
+            answer = client.mget(body={"ids": list(ids[start : start + page])}, index=index, params=params)
+        found |= {doc["_id"]: doc["_source"] for doc in answer["docs"] if doc.get("found")}
+    return found
+
+
 def list_ids(client: OpenSearch, index: str, *, page: int = 5000) -> Iterator[list[str]]:
     """Yield the ids of all searchable documents, by pages, from one consistent view (a scroll)."""
     body = {"size": page, "_source": False, "sort": ["_doc"], "query": {"match_all": {}}}

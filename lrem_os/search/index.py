@@ -235,6 +235,17 @@ def count_documents(client: OpenSearch, name: str) -> int:
         return int(client.count(index=name)["count"])
 
 
+def write_count(client: OpenSearch, name: str) -> int:
+    """Return a number that grows with every write into an index: of all its primary shards, the sequence numbers.
+
+    Source: OpenSearch documentation, "Index stats", level ``shards``.
+    """
+    with translate_errors():
+        answer = client.indices.stats(index=name, params={"level": "shards"})
+    copies = [copy for shard in answer["indices"][name]["shards"].values() for copy in shard]
+    return sum(int(copy["seq_no"]["max_seq_no"]) + 1 for copy in copies if copy["routing"]["primary"])
+
+
 def _get(client: OpenSearch, pattern: str) -> list[IndexState]:
     with translate_errors():
         params = {"ignore_unavailable": "true", "expand_wildcards": "all"}  # closed and hidden ones have names too

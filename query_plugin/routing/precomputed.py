@@ -32,11 +32,13 @@ class Precomputed:
         vector: As sent to OpenSearch, length D.
         reasonings: The samples; all empty: the reasoner had nothing to say, and the vector is the direct one.
         keywords: Of all samples, the most agreed first.
+        reason_ms: What it took, where that was noted: a batch's time divided by its queries.
     """
 
     vector: tuple[float, ...]
     reasonings: tuple[Reasoning, ...] = ()
     keywords: tuple[str, ...] = ()
+    reason_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +117,24 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def precomputed_line(
-    query: str, fingerprint: str, vector: Sequence[float], reasonings: Sequence[Reasoning], keywords: Sequence[str]
+    query: str,
+    fingerprint: str,
+    vector: Sequence[float],
+    reasonings: Sequence[Reasoning],
+    keywords: Sequence[str],
+    *,
+    reason_ms: float = 0.0,
 ) -> bytes:
     """Return the line that ``read_precomputed`` reads, its end included."""
-    row = {
+    row: dict[str, Any] = {
         "query": normalise_query(query),
         "fingerprint": fingerprint,
         "keywords": list(keywords),
         "reasonings": list(reasonings),
         "vector": list(vector),
     }
+    if reason_ms:
+        row["reason_ms"] = round(reason_ms, 3)
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -135,4 +145,4 @@ def _parse(row: Mapping[str, Any], dimension: int) -> Precomputed:
     if abs(math.fsum(value * value for value in vector) - 1) > 1e-3:
         raise ValueError("the vector is no unit vector")
     reasonings = tuple(map(reasoning_of, row["reasonings"]))
-    return Precomputed(vector, reasonings, tuple(map(str, row["keywords"])))
+    return Precomputed(vector, reasonings, tuple(map(str, row["keywords"])), float(row.get("reason_ms", 0.0)))

@@ -107,6 +107,7 @@ class FakeOpenSearch:
     Attributes:
         fault: Asked about every request.
         item_status: Asked about every document of a bulk request: a status of 300 or more turns it away.
+        templates: Composable index templates, by name.
         requests: Everything that was asked for, in order of arrival.
         num_bulk: Bulk requests that are being answered.
         num_bulk_at_once: The most bulk requests that were answered at the same time.
@@ -114,6 +115,7 @@ class FakeOpenSearch:
 
     def __init__(self) -> None:
         self.indices: dict[str, Index] = {}
+        self.templates: dict[str, Body] = {}
         self.fault: Callable[[Request], Fault | None] = lambda _request: None
         self.item_status: Callable[[str], int | None] = lambda _doc_id: None
         self.version, self.distribution = "3.6.0", "opensearch"
@@ -189,6 +191,7 @@ class FakeOpenSearch:
             ("POST", "/([^/]+)/_close", self._close),
             ("PUT", "/([^/]+)/_mapping", self._put_mapping),
             ("PUT", "/([^/]+)/_settings", self._put_settings),
+            ("PUT POST", "/_index_template/([^/]+)", self._put_template),
             ("GET", "/([^/]+)", self._get),
             ("PUT", "/([^/]+)", self._create),
             ("DELETE", "/([^/]+)", self._delete),
@@ -222,8 +225,20 @@ class FakeOpenSearch:
             return _error(400, "resource_already_exists_exception", f"index [{name}] already exists")
         body = json.loads(request.body or b"{}")
         settings = dict(body.get("settings", {}).get("index", {}))
-        self.indices[name] = Index(body.get("mappings", {}), settings, set(body.get("aliases", {})))
+        mapping = body.get("mappings") or self._template_mapping(name)
+        self.indices[name] = Index(mapping, settings, set(body.get("aliases", {})))
         return 200, {"acknowledged": True}
+
+    def _put_template(self, request: Request, name: str) -> Answer:
+        self.templates[name] = json.loads(request.body)
+        return 200, {"acknowledged": True}
+
+    def _template_mapping(self, name: str) -> Body:
+        for template in self.templates.values():
+            if any(fnmatchcase(name, pattern) for pattern in template["index_patterns"]):
+                mapping: Body = template["template"]["mappings"]
+                return mapping
+        return {}
 
     def _delete(self, _request: Request, name: str) -> Answer:
         if name not in self.indices:

@@ -31,7 +31,7 @@ def run(*options: str, runs: str = "half.trec,full.run") -> Result:
 
 
 def test_markdown_to_the_letter(data: Path) -> None:
-    result = run("--markdown", "--measures", "hitrate@1,mrr@10", "--no-by-type", "--baseline", "full")
+    result = run("--markdown", "--measures", "hitrate@1,mrr@10", "--slices", "", "--baseline", "full")
     assert result.exit_code == 0, result.output
     lines = result.stdout.split("\n")
     assert lines[:13] == [
@@ -58,12 +58,12 @@ def test_tables(data: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.stdout.split("\n")]
     titles = [line for line in lines if "(n = " in line]
-    assert titles == ["all queries (n = 3)", "easy (n = 2)", "negative (n = 1)"]
+    assert titles == ["all queries (n = 3)", "type: easy (n = 2)", "type: negative (n = 1)"]
     assert lines.count("measure half full") == 3
     assert "ndcg@10 0.000 [0.00, 0.00] 1.000 [1.00, 1.00]" in lines
     assert "counted 0: 1 query (q3), without a result in half" in lines
-    assert result.stderr == "measuring: 1 of 1\n"
-    only_all = run("--measures", "ndcg@10", "--no-by-type").stdout
+    assert result.stderr == "measuring: 3 of 3\n"
+    only_all = run("--measures", "ndcg@10", "--slices", "").stdout
     assert ("all queries" in only_all, "easy" in only_all) == (True, False)
 
 
@@ -140,3 +140,31 @@ def test_a_mistake_is_a_sentence_and_an_exit_code(data: Path, options: list[str]
     assert (done.returncode, done.stdout) == (exit_code, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_redacted_json_has_no_text_and_no_id(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = run("--measures", "ndcg@10", "--baseline", "full", "--json").stdout
+    assert "not red" in plain
+    assert '"q3"' in plain
+    hidden = run("--measures", "ndcg@10", "--baseline", "full", "--json", "--redact").stdout
+    assert "not red" not in hidden
+    assert '"q3"' not in hidden
+    numbers, found = (json.loads(text)["runs"]["half"]["overall"] for text in (plain, hidden))
+    assert found == numbers
+    monkeypatch.setenv("LREM_OS_EVAL_KEY", "short")
+    refused = run("--measures", "ndcg@10", "--redact")
+    assert refused.exit_code != 0
+    assert "the key for hashed ids has 5 bytes" in str(refused.exception)
+
+
+def test_cutoffs_and_violations(data: Path) -> None:
+    (data / "v.jsonl").write_text('{"qid": "q3", "ids": ["x"]}\n')
+    card = json.loads(run("--k", "5,1000", "--violations", "v.jsonl", "--json").stdout)["card"]
+    assert card["measures"][0] == "ndcg@5"
+    assert card["measures"][-1] == "violation@1000"
+    assert any("ndcg@1000" in note and "results a query" in note for note in card["notes"])
+    for wrong, message in (("0", "the cutoff is '0'"), ("a", "the cutoff is 'a'"), (",", "no cutoff was given")):
+        assert message in str(run("--k", wrong).exception)
+    both = run("--k", "5", "--measures", "ndcg@5")
+    assert both.exit_code == 2
+    assert "--measures and --k exclude each other" in both.output

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrem_os.errors import DatasetError
-from lrem_os.eval.datasets import DataFile, parse_qrels, parse_queries, read_file, read_qrels, read_queries
+from lrem_os.eval.datasets import DataFile, parse_qrels, parse_queries, read_file, read_qrels, read_queries, text_id
 from lrem_os.types import Query
 
 
@@ -146,9 +146,9 @@ def test_trec_and_jsonl_qrels_agree(tmp_path: Path) -> None:
         ("q1 0 d1 1\nq2 0 d1 1\nq1 0 d1 2\n", 3, "already judged on line 1 (grade 1, here 2)"),
         ("q1 0 d1 1\nq1 0 d1 1\n", 2, "already judged on line 1"),
         ('{"qid": "q1", "doc_id": "d1", "grade": -1}', 1, "grade -1"),
-        ('{"qid": "q1", "doc_id": "d1", "grade": 1.0}', 1, "grade 1.0"),
+        ('{"qid": "q1", "doc_id": "d1", "grade": 1.5}', 1, "grade 1.5"),
         ('{"qid": "q1", "doc_id": "d1", "grade": true}', 1, "grade True"),
-        ('{"qid": "q1", "doc_id": "d1", "grade": "1"}', 1, "grade '1'"),
+        ('{"qid": "q1", "doc_id": "d1", "grade": "high"}', 1, "grade 'high'"),
         ('{"qid": "q1", "doc_id": "d1"}', 1, "no grade"),
         ('{"qid": "q1", "doc_id": null, "grade": 1}', 1, "None is no id"),
     ],
@@ -164,3 +164,130 @@ def test_a_judgment_that_cannot_be_used_is_named(tmp_path: Path, data: str, line
 def test_an_id_with_blanks_has_a_place_in_jsonl() -> None:
     file = DataFile("x", "", ((1, '{"qid": "q 1", "doc_id": "my doc", "grade": 1}'),))
     assert parse_qrels(file) == {"q 1": {"my doc": 1}}
+
+
+def test_a_log_is_folded_into_queries_with_frequencies(tmp_path: Path) -> None:
+    rows = [{"query": "Red  bag"}, {"query": "sofa", "frequency": 2.5}, {"query": "red bag", "type": "easy"}]
+    path = write(tmp_path, "\n".join(json.dumps(row) for row in rows))
+    assert read_queries(path) == (
+        Query(text_id("red bag"), "Red  bag", "easy", 2.0),
+        Query(text_id("sofa"), "sofa", "", 2.5),
+    )
+
+
+def test_the_same_id_with_the_same_text_was_asked_again(tmp_path: Path) -> None:
+    path = write(tmp_path, "qid,query,frequency,type\n1,bag,3,easy\n2,bag,1,\n1,BAG ,4,\n")
+    assert read_queries(path) == (Query("1", "bag", "easy", 7.0), Query("2", "bag", "", 1.0))
+
+
+def test_an_export_of_ubi_queries_has_an_id_a_search(tmp_path: Path) -> None:
+    rows = [{"_source": {"query_id": f"s{number}", "user_query": "bag", "client_id": "c"}} for number in range(3)]
+    path = write(tmp_path, "\n".join(map(json.dumps, rows)))
+    assert read_queries(path) == (Query(text_id("bag"), "bag", "", 3.0),)
+
+
+def test_columns_by_other_names(tmp_path: Path) -> None:
+    columns = {"qid": "id", "query": "q", "frequency": "n", "type": "kind"}
+    expected = (Query("7", "red, bag", "qa", 4.0),)
+    assert read_queries(write(tmp_path, 'n,id,q,kind,user\n4,7,"red, bag",qa,jo\n'), columns) == expected
+    assert read_queries(write(tmp_path, '{"n": 4, "id": 7, "q": "red, bag", "kind": "qa"}'), columns) == expected
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "nan", "inf"])
+def test_a_frequency_that_cannot_be_used_is_named(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path, f"query,frequency\nbag,1\nsofa,{value}\n")
+    with pytest.raises(DatasetError, match=rf":3: frequency '{value}': want a number above 0"):
+        read_queries(path)
+
+
+def test_ids_under_an_unknown_name_are_not_dropped_without_a_word(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no qid or query_id; the line has id, query") as caught:
+        read_queries(write(tmp_path, '{"id": "q1", "query": "a"}'))
+    assert caught.value.hint == "if the ids are in 'id': --columns qid=id"
+
+
+QUEPID_CSV = 'query,docid,rating\n"red, bag",b,0\n"red, bag",a,3\nsofa\n'
+QUEPID_CASE = {
+    "case_name": "x",
+    "queries": [{"query_text": "red, bag", "ratings": {"a": 3, "b": 0}}, {"query_text": "y"}],
+}
+QUEPID_RATINGS = {"queries": [{"query": "red, bag", "ratings": {"a": 3.0, "b": 0.0}}, {"query": "y", "ratings": {}}]}
+QUEPID_BOOK = {
+    "name": "x",
+    "query_doc_pairs": [
+        {"query_text": "red, bag", "doc_id": "a", "judgements": [{"rating": 3.0}, {"rating": 2.0}]},
+        {"query_text": "red, bag", "doc_id": "b", "judgements": [{"rating": 0.0}, {"rating": 3.0, "unrateable": True}]},
+        {"query_text": "red, bag", "doc_id": "c", "judgements": [{"rating": None, "judge_later": True}]},
+        {"query_text": "red, bag", "doc_id": "d", "judgements": []},
+    ],
+}
+RATINGS = [{"query": "Red, Bag", "ratings": [{"docId": "a", "rating": "3.000"}, {"docId": "b", "rating": 0}]}]
+WORKBENCH = {"name": "x", "type": "IMPORT_JUDGMENT", "judgmentRatings": RATINGS}
+WORKBENCH_ANSWER = {"took": 1, "hits": {"total": {"value": 1}, "hits": [{"_id": "1", "_source": WORKBENCH}]}}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        QUEPID_CSV,
+        json.dumps(QUEPID_CASE),
+        json.dumps(QUEPID_CASE, indent=1),
+        json.dumps(QUEPID_RATINGS),
+        json.dumps(QUEPID_BOOK, indent=2),
+        json.dumps(WORKBENCH),
+        json.dumps(RATINGS, indent=2),
+        json.dumps(WORKBENCH_ANSWER),
+        "qid,query,doc_id,title,found_by,grade\nq7,x,b,t,r:1,0\nq7,x,a,t,r:2,3\nq7,x,c,t,r:3,\n",
+        '{"qid": "q7", "doc_id": "a", "grade": 3}\n{"qid": "q7", "doc_id": "b", "grade": 0}\n'
+        '{"qid": "q7", "doc_id": "c", "grade": null}',
+        "query_id;docid;rating\nq7;a;3.0\nq7;b;0\n",
+    ],
+)
+def test_exports_of_other_tools_are_told_apart_by_their_content(tmp_path: Path, data: str) -> None:
+    found = read_qrels(write(tmp_path, data), [Query("q7", "red, bag")])
+    assert found == {"q7": {"a": 3, "b": 0}}
+
+
+def test_a_text_stands_for_every_query_that_has_it_and_else_for_its_own_id(tmp_path: Path) -> None:
+    path = write(tmp_path, QUEPID_CSV)
+    both = [Query("1", "red, bag"), Query("2", "Red, bag")]
+    assert read_qrels(path, both) == {"1": {"b": 0, "a": 3}, "2": {"b": 0, "a": 3}}
+    assert read_qrels(path) == {text_id("red, bag"): {"b": 0, "a": 3}}
+
+
+def test_ratings_from_0_to_1_become_grades(tmp_path: Path) -> None:
+    ratings = [{"query": "bag", "ratings": [{"docId": str(one), "rating": one} for one in (0, 0.5, "0.49", 1)]}]
+    path = write(tmp_path, json.dumps(ratings))
+    with pytest.raises(DatasetError, match=r"grade 0\.5: want an integer"):
+        read_qrels(path)
+    grades = parse_qrels(read_file(path), [Query("q", "bag")], scale=3)
+    assert grades == {"q": {"0": 0, "0.5": 2, "0.49": 1, "1": 3}}
+    with pytest.raises(DatasetError, match="--scale wants ratings from 0 to 1"):
+        parse_qrels(read_file(write(tmp_path, "qid,doc_id,grade\n1,a,2\n")), scale=3)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"queries": "x"}, "a JSON document with queries holds no judgments"),
+        ({"judgmentRatings": [{"query": "x"}]}, r"judgmentRatings\[0\]: ratings is None"),
+        (
+            {"judgmentRatings": [{"query": "x", "ratings": [{"docId": "a"}]}]},
+            r"ratings\[0\]: rating None: want a number",
+        ),
+        ({"queries": [{"query_text": 1}]}, r"queries\[0\]: query_text is 1"),
+        ({"queries": [{"query_text": "x", "ratings": {"a": "good"}}]}, r"ratings\['a'\]: rating 'good': want a number"),
+        ({"query_doc_pairs": [{"query_text": "x"}]}, r"query_doc_pairs\[0\]: doc_id is None"),
+        ({"hits": {"hits": []}}, "holds 0 judgment lists"),
+        ([1], r"\[0\]: query is 1"),
+        ({"queries": [{"query_text": "x", "ratings": {"a": None}}]}, "no row has a grade"),
+    ],
+)
+def test_a_document_that_cannot_be_used_is_named(tmp_path: Path, data: object, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        read_qrels(write(tmp_path, json.dumps(data)))
+
+
+def test_an_empty_sheet_judges_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no row has a grade"):
+        read_qrels(write(tmp_path, "qid,doc_id,grade\nq1,a,\nq1,b,\n"))

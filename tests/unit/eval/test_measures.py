@@ -7,12 +7,21 @@ import sys
 import pytest
 
 from lrem_os.errors import DependencyMissing, InputError
-from lrem_os.eval.measures import DEFINITIONS, Measure, measure_queries, parse_measure, parse_measures
+from lrem_os.eval.measures import (
+    DEFINITIONS,
+    Measure,
+    measure_queries,
+    parse_measure,
+    parse_measures,
+    standard_measures,
+)
 
 
-def value(measure: str, ranked: list[str], judged: dict[str, int], min_grade: int = 1) -> float:
+def value(
+    measure: str, ranked: list[str], judged: dict[str, int], min_grade: int = 1, violating: set[str] | None = None
+) -> float:
     parsed = parse_measure(measure)
-    return float(measure_queries([parsed], [ranked], [judged], min_grade=min_grade)[parsed][0])
+    return float(measure_queries([parsed], [ranked], [judged], violating=[violating], min_grade=min_grade)[parsed][0])
 
 
 JUDGED = {"a": 3, "b": 1, "c": 0, "d": 2}
@@ -38,7 +47,10 @@ LOG3, LOG5 = math.log2(3), math.log2(5)
         ("mrr@2", ["x", "c", "d"], 0.0),
         ("judged@2", ["c", "x", "a"], 1 / 2),
         ("judged@10", ["c", "x", "a"], 2 / 3),
-        *((f"{name}@10", [], 0.0) for name in DEFINITIONS),
+        ("map@10", ["b", "x", "a"], (1 / 1 + 2 / 3) / 3),  # over all three relevant ones, found or not
+        ("map@2", ["b", "x", "a"], 1 / 3),
+        ("map@10", ["x", "c", "y"], 0.0),
+        *((f"{name}@10", [], 0.0) for name in DEFINITIONS if name != "violation"),
     ],
 )
 def test_values_by_hand(measure: str, ranked: list[str], expected: float) -> None:
@@ -53,7 +65,8 @@ def test_hitrate_and_success_are_two_things() -> None:
 
 def test_min_grade_moves_the_line_for_all_but_ndcg_and_judged() -> None:
     ranked = ["b", "a"]
-    by_grade = {name: [value(f"{name}@10", ranked, JUDGED, grade) for grade in (1, 2, 3)] for name in DEFINITIONS}
+    names = [name for name in DEFINITIONS if name != "violation"]
+    by_grade = {name: [value(f"{name}@10", ranked, JUDGED, grade) for grade in (1, 2, 3)] for name in names}
     ndcg = (1 + 3 / LOG3) / (3 + 2 / LOG3 + 1 / 2)
     assert by_grade == {
         "ndcg": pytest.approx([ndcg] * 3),
@@ -62,8 +75,38 @@ def test_min_grade_moves_the_line_for_all_but_ndcg_and_judged() -> None:
         "precision": pytest.approx([0.2, 0.1, 0.1]),
         "success": [1, 1, 1],
         "mrr": [1, 1 / 2, 1 / 2],
+        "map": pytest.approx([2 / 3, 1 / 4, 1 / 2]),
         "judged": [1, 1, 1],
     }
+
+
+@pytest.mark.parametrize(
+    ("measure", "ranked", "violating", "expected"),
+    [
+        ("violation@2", ["a", "x", "y"], {"x", "y", "z"}, 1 / 2),
+        ("violation@3", ["a", "x", "y"], {"x", "y", "z"}, 2 / 3),
+        ("violation@10", ["a", "x"], {"x"}, 1 / 2),  # of what came back, not of 10: fewer results are no merit
+        ("violation@10", ["a", "x"], set(), 0.0),
+        ("violation@10", [], {"x"}, 0.0),
+    ],
+)
+def test_violations_by_hand(measure: str, ranked: list[str], violating: set[str], expected: float) -> None:
+    assert value(measure, ranked, JUDGED, violating=violating) == expected
+
+
+def test_a_query_without_an_exclusion_has_no_violation_rate() -> None:
+    measures = parse_measures(["violation@10", "precision@1"])
+    values = measure_queries(measures, [["a"], ["x"]], [{"a": 1}] * 2, violating=[None, {"x"}])
+    assert math.isnan(values[measures[0]][0])
+    assert values[measures[0]][1] == 1.0
+    assert values[measures[1]].tolist() == [1.0, 0.0]
+
+
+def test_standard_measures_are_all_but_the_one_under_two_names() -> None:
+    names = [name.split("@")[0] for name in standard_measures([10], violations=True)]
+    assert set(DEFINITIONS) - set(names) == {"recall"}
+    assert standard_measures([5, 100])[::7] == ("ndcg@5", "ndcg@100")
+    assert [str(measure) for measure in parse_measures(standard_measures([6000]))] == list(standard_measures([6000]))
 
 
 def test_queries_keep_their_places() -> None:
@@ -108,7 +151,7 @@ def test_a_measure_that_does_not_exist_is_named(text: str, message: str) -> None
 
 
 def test_unknown_names_come_with_the_known_ones() -> None:
-    known = "known are ndcg@k, hitrate@k, recall@k, precision@k, success@k, mrr@k, judged@k"
+    known = "known are ndcg@k, hitrate@k, recall@k, precision@k, success@k, mrr@k, map@k, judged@k, violation@k"
     with pytest.raises(InputError) as caught:
         parse_measure("xyz@10")
     assert caught.value.hint == known

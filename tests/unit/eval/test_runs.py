@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lrem_os.errors import DatasetError, RunError
 from lrem_os.eval.datasets import DataFile
 from lrem_os.eval.runs import collect_run, format_run, parse_run, read_run, strict, write_run
-from lrem_os.types import Hit, LegScore, Query, Ranking
+from lrem_os.types import Hit, LegScore, Query, Ranking, Trace
 
 SCORES = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, 1.0 + 1e-12, -1.0, 1e-45, 1e38, -1e38]),
@@ -64,7 +64,8 @@ def test_strict_scores_strictly_decrease_in_32_bits_and_stay_where_they_were(giv
 
 def test_strict_keeps_everything_but_the_scores() -> None:
     hit = Hit("a", 1.0, {"title": "bag"}, {"bm25": LegScore(1, 3.0)})
-    assert strict(Ranking((hit,), total=9, took_ms=2.5)) == Ranking((hit,), total=9, took_ms=2.5)
+    whole = Ranking((hit,), total=9, took_ms=2.5, reason_ms=3.0, trace=Trace("reasoned", ("bag",), latency_ms=4.0))
+    assert strict(whole) == whole
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,9 @@ def test_collect_run_asks_in_batches_and_keeps_answers_with_their_queries() -> N
     queries = [Query(f"q{n}", f"text {n}") for n in range(70)]
     retriever = Scripted({f"text {n}": ranking((f"d{n}", 1.0)) for n in range(70)})
     progress: list[tuple[str, int, int]] = []
-    run = collect_run(retriever, queries, top_k=5, name="bm25", on_progress=lambda *report: progress.append(report))
+    run = collect_run(
+        lambda: retriever, queries, top_k=5, name="bm25", on_progress=lambda *report: progress.append(report)
+    )
     assert {qid: doc_ids(found) for qid, found in run.items()} == {f"q{n}": [f"d{n}"] for n in range(70)}
     assert sum(retriever.batches) == 70
     assert len(retriever.batches) > 1
@@ -198,4 +201,4 @@ def test_collect_run_asks_in_batches_and_keeps_answers_with_their_queries() -> N
 )
 def test_a_retriever_that_breaks_its_contract_is_refused(answers: dict[str, Ranking], message: str) -> None:
     with pytest.raises(RunError, match=message):
-        collect_run(Scripted(answers), [Query("q1", "bag")], top_k=2, name="bm25")
+        collect_run(lambda: Scripted(answers), [Query("q1", "bag")], top_k=2, name="bm25")

@@ -1,0 +1,101 @@
+"""A copy of an index that lives as long as a ``with`` block, for experiments that must not touch what is served."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from opensearchpy import OpenSearch
+
+from lrem_os.errors import IndexMissing, SearchError, SearchRejected
+from lrem_os.search import index as indices
+from lrem_os.search.client import describe_error, translate_errors
+
+PREFIX = "lrem-os-copy-"
+"""Beginning of the name of every copy; one that a killed process left behind can be deleted by it."""
+
+_POLL_S = 0.2
+_PRIVATE = ("uuid", "version", "creation_date", "provided_name", "resize", "history", "blocks", "routing", "merge")
+
+Progress = Callable[[int, int], None]
+"""Told documents copied, documents in all."""
+
+
+@contextmanager
+def temporary_copy(
+    client: OpenSearch, name: str, *, on_progress: Progress = lambda _done, _total: None
+) -> Iterator[str]:
+    """Yield the name of a copy of an index: same mapping, settings, documents and vectors; deleted at the end.
+
+    A process that is killed outright leaves it behind, under a name that begins with ``PREFIX``.
+
+    Args:
+        client: The connection.
+        name: Of the index, or its alias. It is only read.
+        on_progress: Told documents copied.
+
+    Raises:
+        IndexMissing: There is no such index.
+        SearchError: It cannot be copied.
+
+    Source: OpenSearch 3.6 documentation, "Reindex" and "Tasks".
+    """
+    state = indices.require_index(client, name)
+    copy = f"{PREFIX}{uuid.uuid4().hex[:12]}"
+    with translate_errors():
+        body = client.indices.get(index=state.name)[state.name]
+    try:
+        indices.create_index(client, copy, copied_body(body))
+        _reindex(client, state.name, copy, on_progress)
+        indices.refresh(client, copy)
+        yield copy
+    finally:
+        with suppress(IndexMissing), translate_errors():
+            client.indices.delete(index=copy)
+
+
+def copied_body(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body that creates an index like the one that ``GET /{index}`` describes: no replicas, no aliases."""
+    settings = {key: value for key, value in body["settings"]["index"].items() if key not in _PRIVATE}
+    settings |= {"number_of_replicas": 0, "auto_expand_replicas": False}
+    return {"settings": {"index": settings}, "mappings": dict(body["mappings"])}
+
+
+def _reindex(client: OpenSearch, source: str, target: str, on_progress: Progress) -> None:
+    """Copy on the server. Whatever ends it early is followed by the task's end: it would make the index anew."""
+    body = {"source": {"index": source}, "dest": {"index": target, "op_type": "create"}}
+    with translate_errors():
+        task = client.reindex(body=body, params={"wait_for_completion": "false"})["task"]
+    try:
+        while not (found := _task(client, task))["completed"]:
+            status = found["task"]["status"]
+            on_progress(status["created"], status["total"])
+            time.sleep(_POLL_S)
+    except BaseException:
+        with suppress(SearchError), translate_errors():  # the first error matters
+            client.tasks.cancel(task_id=task, params={"wait_for_completion": "true"})
+        raise
+    _check_copied(found, source)
+    total = found["response"]["total"]
+    on_progress(total, total)
+
+
+def _task(client: OpenSearch, task: str) -> dict[str, Any]:
+    with translate_errors():
+        found: dict[str, Any] = client.tasks.get(task_id=task)
+    return found
+
+
+def _check_copied(found: Mapping[str, Any], source: str) -> None:
+    if "error" in found:
+        raise SearchError(f"index {source!r} could not be copied: {describe_error(found['error'])}")
+    response = found["response"]
+    if response["failures"] or response["created"] != response["total"]:
+        failures = response["failures"]
+        reason = describe_error(failures[0].get("cause", {})) if failures else "it was stopped"
+        turned_away = bool(failures) and all(failure.get("status") == 429 for failure in failures)
+        error = SearchRejected if turned_away else SearchError
+        raise error(f"only {response['created']} of {response['total']} documents of {source!r} were copied: {reason}")

@@ -1,0 +1,60 @@
+"""All documents that match a query, page by page, from one consistent view (a point in time)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from opensearchpy import OpenSearch
+
+from lrem_os.errors import SearchError
+from lrem_os.search.client import parse_version, translate_errors
+
+_KEEP_ALIVE = "5m"
+_HAS_SHARD_DOC = (3, 3, 0)  # OpenSearch 3.3: sorting a point in time by _shard_doc; before, _id breaks ties
+
+
+def read_pages(
+    client: OpenSearch, index: str, query: Mapping[str, Any], *, fields: list[str], time_field: str, page: int = 5000
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the sources of all documents that match, oldest first.
+
+    Source: OpenSearch 3.x, "Point in Time" and "Paginate results", ``search_after``.
+
+    Args:
+        client: The connection.
+        index: Name, alias or pattern.
+        query: What must match.
+        fields: What is fetched of each document; nothing else leaves the cluster.
+        time_field: What they are sorted by.
+        page: Documents a request.
+
+    Raises:
+        SearchError: The index is not there, or OpenSearch cannot answer.
+    """
+    with translate_errors():
+        version = parse_version(str(client.info()["version"]["number"]))
+        opened = client.create_pit(index=index, params={"keep_alive": _KEEP_ALIVE})
+    tie = "_shard_doc" if version >= _HAS_SHARD_DOC else "_id"
+    body: dict[str, Any] = {
+        "size": page,
+        "query": dict(query),
+        "_source": fields,
+        "track_total_hits": False,
+        "sort": [{time_field: "asc"}, {tie: "asc"}],
+    }
+    pit = opened["pit_id"]
+    try:
+        while True:
+            with translate_errors():
+                answer = client.search(body=body | {"pit": {"id": pit, "keep_alive": _KEEP_ALIVE}})
+            hits = answer["hits"]["hits"]
+            if not hits:
+                return
+            pit = answer.get("pit_id", pit)
+            yield [hit["_source"] for hit in hits]
+            body["search_after"] = hits[-1]["sort"]
+    finally:
+        with suppress(SearchError), translate_errors():  # it ends by itself in the end; the first error matters
+            client.delete_pit(body={"pit_id": [pit]})
