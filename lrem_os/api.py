@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lrem_os.eval.result import EvalResult
 
 
+_BESIDE_SEARCHES = 16  # connections for /ready, behaviour records, and /: a busy service is still ready
 _PROBE_TIMEOUT_S = 2.0  # one that is lost must not hold up those behind it; a request waits far shorter
 
 
@@ -202,7 +203,10 @@ def serve(
     hosts = settings.search.hosts or ((node.url,) if node is not None else ())
     engine = open_engine(settings, embedder=embedder)  # says what is wrong where there is no cluster
     upstream = Upstream(
-        hosts, settings.search, timeout_s=settings.serve.timeout_s, max_connections=settings.serve.max_requests
+        hosts,
+        settings.search,
+        timeout_s=settings.serve.timeout_s,
+        max_connections=settings.serve.max_requests + _BESIDE_SEARCHES,
     )
     run(engine, upstream, settings, on_listening=on_listening)
 

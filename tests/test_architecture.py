@@ -88,7 +88,7 @@ ONLY_IN = {  # package → modules that may import it, in any way
     "httpx": {"lrem_os.model.openai_client", "lrem_os.train"},
     "prometheus_client": {"lrem_os.query_plugin.service.metrics"},
     "starlette": {"lrem_os.query_plugin.service"},
-    "uvicorn": {"lrem_os.query_plugin.service.server"},
+    "uvicorn": {"lrem_os.query_plugin.service.server", "lrem_os.query_plugin.service.bounded"},
 }
 HEAVY = {
     "torch",

@@ -16,6 +16,7 @@ import click
 from benchmarks.machine import ROOT, write_result
 
 TESTS = "tests/integration/test_serve_faults.py"
+PACKAGES = ("aiohttp", "fastapi", "httptools", "openai", "opensearch-py", "uvicorn", "uvloop")
 HEAD = ("fault", "requests", "answers", "said to be missing", "beyond the deadline", "whole again after")
 
 
@@ -29,7 +30,11 @@ def main(only: str | None) -> None:
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, "LREM_OS_FAULTS": str(file)})
         rows = json.loads(file.read_text()) if file.exists() else []
     if done.returncode == 0 and only is None:
-        write_result("faults", {"rows": rows}, ["uvicorn", "fastapi", "opensearch-py", "openai"])
+        write_result(
+            "faults",
+            {"rows": rows},
+            ["aiohttp", "fastapi", "httptools", "openai", "opensearch-py", "uvicorn", "uvloop"],
+        )
     click.echo(as_table(rows))
     sys.exit(done.returncode)
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from lrem_os.model.fake import FakeEmbedder
 from tests.corpus import search_bodies
 
 DIMENSION = 8
+_PATIENCE_S = 240.0
 _GAUGE = re.compile(rb"^(lrem_[a-z_]+(?:\{[^}]*\})?) ([0-9.e+-]+)$", re.MULTILINE)
 
 
@@ -96,6 +98,8 @@ def running(node: str, folder: Path) -> Iterator[Target]:
     (folder / "lrem-os.yaml").write_text(json.dumps(values), encoding="utf-8")
     _make_index(node, index, Settings.model_validate(values), folder)
     command = [sys.executable, "-m", "lrem_os", "serve", "-c", str(folder / "lrem-os.yaml")]
+    behaviour = ("ubi_queries", "ubi_events")
+    made = [name for name in behaviour if httpx.head(f"{node}/{name}", timeout=60).status_code == 404]
     log = (folder / "serve.log").open("w+", encoding="utf-8")
     try:
         with log, subprocess.Popen(command, stderr=log, cwd=folder) as process:
@@ -103,9 +107,13 @@ def running(node: str, folder: Path) -> Iterator[Target]:
                 yield Target(_address(process, folder / "serve.log"), index, node, psutil.Process(process.pid))
             finally:
                 process.send_signal(signal.SIGTERM)
-                process.wait(60)
+                try:
+                    process.wait(_PATIENCE_S)
+                except subprocess.TimeoutExpired:  # told, and not left behind
+                    process.kill()
+                    raise
     finally:
-        for name in (index, "ubi_queries,ubi_events"):
+        for name in (index, *made):
             httpx.delete(f"{node}/{name}?ignore_unavailable=true", timeout=60)
 
 
@@ -127,7 +135,9 @@ def _make_index(node: str, index: str, settings: Settings, folder: Path) -> None
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    while process.poll() is None:
+    give_up = time.monotonic() + _PATIENCE_S
+    while process.poll() is None and time.monotonic() < give_up:
         if found := re.search(r"serves (http://\S+?),", log.read_text(encoding="utf-8")):
             return found[1]
+        time.sleep(0.05)
     raise RuntimeError(f"the service did not start: {log.read_text(encoding='utf-8')[-500:]}")

@@ -41,7 +41,10 @@ TARGET = 1.15
 _CACHED = 300  # queries that take turns in `raw` and `cached`
 _START_S = 300.0
 _REASON_MS = 60_000.0  # the longest that a request may ask for
-_PACKAGES = ("opensearch-haystack", "haystack-ai", "fastapi", "httpx", "uvicorn", "torch", "transformers")
+_PACKAGES = (
+    *("opensearch-haystack", "haystack-ai", "torch", "transformers"),
+    *("aiohttp", "fastapi", "httptools", "uvicorn", "uvloop"),
+)
 
 Ask = Callable[[int, float], Mapping[str, Any]]
 """Clients and seconds to what a load of them saw."""
@@ -228,7 +231,11 @@ def _service(settings: Settings, folder: Path) -> Iterator[Service]:
             yield Service(_address(process, folder / "serve.log"), psutil.Process(process.pid))
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -65,6 +65,8 @@ class Edge:
         except _Gone:
             gone = True
         except Problem as exc:
+            if exc.status >= 500:
+                _log.warning("request %s: %d %s (%r)", exchange.request_id, exc.status, exc.reason, exc.__cause__)
             await exchange.fail(exc)
         except Exception:  # the last resort: the client gets an id, the log the traceback under it
             _log.exception("request %s: %s %s", exchange.request_id, scope["method"], scope["path"])

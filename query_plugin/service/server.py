@@ -36,7 +36,7 @@ def run(
         DependencyMissing: The extra ``serve`` is not installed.
         ModelError: A model does not answer.
     """
-    for package in ("uvicorn", "fastapi"):
+    for package in ("uvicorn", "fastapi", "httptools"):
         require(package, extra="serve")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(engine, upstream, settings, on_listening))
@@ -44,6 +44,7 @@ def run(
 
 async def _serve(engine: Engine, upstream: Upstream, settings: Settings, on_listening: Callable[[str], None]) -> None:
     from lrem_os.query_plugin.service.app import create_app
+    from lrem_os.query_plugin.service.bounded import BoundedHttp
 
     uvicorn: Any = require("uvicorn", extra="serve")
     serve = settings.serve
@@ -51,6 +52,7 @@ async def _serve(engine: Engine, upstream: Upstream, settings: Settings, on_list
         config = uvicorn.Config(
             create_app(engine, upstream, settings),
             lifespan="on",
+            http=BoundedHttp,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -1,7 +1,8 @@
 """OpenSearch as the service sees it: one request in, status, headers and bytes out, whatever they are.
 
 Nothing is decoded, followed or kept. A host that cannot be reached is passed over; a kept connection that turns out to
-be closed is replaced once. Searching twice does no harm, and nothing else goes through ``send`` twice.
+be closed is replaced; where it breaks while a request is under way, the request is sent again, by us or by the client
+library. Searching twice does no harm, and behaviour records carry their ids.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from lrem_os.config_fields import without_userinfo
 from lrem_os.errors import ConfigError
 from lrem_os.query_plugin.service.problems import Problem, bad_request
 from lrem_os.query_plugin.service.wire import AiohttpWire, Answer, CannotSend, Headers, TooSlow, Unreachable, Wire
+
+_CONNECT_S = 5.0
 
 _HOP_BY_HOP = {  # RFC 9110, 7.6.1: meant for the next hop alone
     *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"),
@@ -53,7 +56,13 @@ class Upstream:
         # credentials in a URL are ours: left there, they would be shown for every caller
         self._hosts = [f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}" for url in urls]
         tls = _tls(search) if any(url.scheme == "https" for url in urls) else None
-        self._wire: Wire = wire or AiohttpWire(timeout_s=timeout_s, max_connections=max_connections, tls=tls)
+        self._wire: Wire = wire or AiohttpWire(
+            # a host that is silent must leave time for the others, and for the answer
+            connect_s=min(_CONNECT_S, timeout_s / (len(hosts) + 2)),
+            timeout_s=timeout_s,
+            max_connections=max_connections,
+            tls=tls,
+        )
 
     async def send(
         self,

@@ -72,7 +72,8 @@ class AiohttpWire:
     aiohttp, since its request costs a quarter of the CPU time of httpx's, and the service adds little else to a search.
 
     Args:
-        timeout_s: Until a connection or a pause in an answer is given up.
+        connect_s: Until a connection that is not made is given up.
+        timeout_s: Until a pause in an answer is.
         max_connections: At once.
         tls: How certificates are checked; none: only plain HTTP is spoken.
 
@@ -80,10 +81,11 @@ class AiohttpWire:
         DependencyMissing: The extra ``serve`` is not installed.
     """
 
-    def __init__(self, *, timeout_s: float, max_connections: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, *, connect_s: float, timeout_s: float, max_connections: int, tls: ssl.SSLContext | None) -> None:
         self._aiohttp: Any = require("aiohttp", extra="serve")
         self._url: Any = require("yarl", extra="serve").URL
-        self._timeout_s, self._max_connections, self._tls = timeout_s, max_connections, tls
+        self._connect_s, self._timeout_s, self._max_connections = connect_s, timeout_s, max_connections
+        self._tls = tls
         self._session: Any = None
 
     async def send(self, method: str, url: str, headers: Headers, body: bytes) -> Answer:
@@ -104,10 +106,12 @@ class AiohttpWire:
             raise Unreachable("no connection in time") from exc
         except TimeoutError as exc:
             raise TooSlow("no answer in time") from exc
-        except (self._aiohttp.InvalidURL, ValueError) as exc:
+        except self._aiohttp.InvalidURL as exc:
             raise CannotSend(str(exc)) from exc
-        except (self._aiohttp.ClientError, OSError) as exc:
+        except (self._aiohttp.ClientError, OSError) as exc:  # before ValueError: a certificate's error is one, too
             raise Unreachable(str(exc)) from exc
+        except ValueError as exc:
+            raise CannotSend(str(exc)) from exc
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -122,7 +126,7 @@ class AiohttpWire:
                 limit=self._max_connections, ssl=self._tls if self._tls is not None else True, keepalive_timeout=60
             ),
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._timeout_s, connect=self._timeout_s, sock_read=self._timeout_s
+                total=None, sock_connect=self._connect_s, connect=self._timeout_s, sock_read=self._timeout_s
             ),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),

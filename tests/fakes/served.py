@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -35,11 +36,7 @@ class Ways:
     index: str
 
 
-class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
-        """Leave the test's own alone."""
-
-
+@contextmanager
 def served(settings: Settings, engine: FakeEngine, node: str) -> Iterator[str]:
     """Run the service before a node; yield its URL."""
     upstream = Upstream((node,), settings.search, timeout_s=60, max_connections=20)
@@ -51,7 +48,7 @@ def served(settings: Settings, engine: FakeEngine, node: str) -> Iterator[str]:
         date_header=False,
         server_header=False,
     )
-    server = _Server(config)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     ends = time.monotonic() + 120
@@ -59,9 +56,11 @@ def served(settings: Settings, engine: FakeEngine, node: str) -> Iterator[str]:
         assert thread.is_alive(), "the service did not start"
         assert time.monotonic() < ends
         time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(60)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(60)
     assert not thread.is_alive()
     assert engine.is_closed
 
@@ -76,7 +75,9 @@ def two_ways(node: str) -> Iterator[Ways]:
         load = straight.post(f"/{index}/_bulk?refresh=true", content=search_bodies.bulk(vector_of), headers=lines)
         assert not load.raise_for_status().json()["errors"]
         straight.put(f"/{index}-secret/_doc/1?refresh=true", json={"text": SECRET}).raise_for_status()
-        for url in served(settings, FakeEngine(), node):
-            with httpx.Client(base_url=url, timeout=120) as through:
-                yield Ways(straight, through, index)
+        with (
+            served(settings, FakeEngine(), node) as url,
+            httpx.Client(base_url=url, timeout=120) as through,
+        ):
+            yield Ways(straight, through, index)
         straight.delete(f"/{index},{index}-secret")

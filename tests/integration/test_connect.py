@@ -27,9 +27,9 @@ from lrem_os.errors import Unsupported
 from lrem_os.node.launch import port_is_free
 from lrem_os.node.local import reset_node, start_node
 from lrem_os.search.mappings import build_index_body
-from tests.conftest import free_port
 from tests.fakes.engine import FakeEngine, reasoned, vector_of
-from tests.fakes.running import running_service
+from tests.fakes.proxy import quiet_port
+from tests.fakes.served import served
 
 pytestmark = pytest.mark.opensearch
 
@@ -114,7 +114,7 @@ def world(ml_url: str) -> Iterator[World]:
     settings = Settings.model_validate(sections)
     engine = FakeEngine({REASONED: reasoned(REASONED, "shoe")})
     key = {"x-lrem-api-key": KEY}
-    with httpx.Client(base_url=ml_url, timeout=120) as straight, running_service(settings, engine, ml_url) as url:
+    with httpx.Client(base_url=ml_url, timeout=120) as straight, served(settings, engine, ml_url) as url:
         fill(straight, settings)
         connect = {"url": url, "api_key": KEY, "ingest_field": "title", "timeout_s": 120}
         connected = Settings.model_validate(sections | {"connect": connect})
@@ -256,7 +256,7 @@ def test_a_wrong_key_is_told_and_put_right_in_place(world: World) -> None:
 
 
 def test_a_service_that_is_down_is_told(world: World) -> None:
-    settings = world.with_(name="down", url=f"http://127.0.0.1:{free_port()}")
+    settings = world.with_(name="down", url=f"http://127.0.0.1:{quiet_port()}")
     connecting.connect_service(settings)
     found = {finding.name: finding for finding in connecting.check_service(settings)}
     assert found["registered"].status == "ok"

@@ -73,9 +73,11 @@ def pair(opensearch_url: str) -> Iterator[Pair]:
             rows += [json.dumps({"index": {"_id": row["id"]}}), json.dumps(row)]
         answer = straight.post(f"/{index}/_bulk?refresh=true", content="\n".join(rows) + "\n", headers=NDJSON)
         assert not answer.raise_for_status().json()["errors"]
-        for url in served(settings, engine, opensearch_url):
-            with httpx.Client(base_url=url, timeout=120) as through:
-                yield Pair(straight, through, index, engine, url)
+        with (
+            served(settings, engine, opensearch_url) as url,
+            httpx.Client(base_url=url, timeout=120) as through,
+        ):
+            yield Pair(straight, through, index, engine, url)
         straight.delete(f"/{index},ubi_queries,ubi_events?ignore_unavailable=true")
 
 

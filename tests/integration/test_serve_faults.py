@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.opensearch, pytest.mark.slow]
 
 ALLOWANCE_S = 10.0  # what a loaded machine may add to a deadline
 RATE = 8.0
-TIMEOUT_S = 6.0  # of a whole request
+TIMEOUT_S = 12.0  # of a whole request: a node that stalls for a moment is not what is tested
 DEADLINES_MS = {"embed": 1500.0, "route": 1000.0, "reason": 1000.0}
 SERVE = {
     "port": 0,
@@ -455,7 +455,8 @@ def test_the_reasoner_in_the_process_does_badly(inside: Inside, fault: str) -> N
         load.wait(degraded(codes[1], num=5), "the reasoner is left alone")
         inside.control.set("")
     assert {shot.status for shot in load.shots} == {200}
-    assert "bm25" not in {shot.route for shot in load.shots}
+    # a machine that stalls may keep the embedder from being in time, which is said and is not what is tested
+    assert [shot for shot in load.shots if shot.route == "bm25" and "embedder_timeout" not in shot.degraded] == []
 
 
 @pytest.mark.parametrize("fault", ["die", "error", "hang", "none", "nan", "zeros", "shape"])
@@ -530,7 +531,7 @@ def test_told_to_end_under_load(opensearch_url: str, tmp_path: Path) -> None:
         answered_ids = {f"{load.name}-{shot.number}" for shot in load.shots if shot.status == 200}
         taken_on = {name for name in proxy.ids if name.startswith(load.name)}
         assert taken_on == answered_ids
-        assert sum(shot.began >= told_at - 1 for shot in load.shots if shot.status == 200) >= 3
+        assert sum(shot.began + shot.seconds >= told_at for shot in load.shots if shot.status == 200) >= 3
         assert recorded(stack.node, answered_ids) == answered_ids
         assert "Traceback" not in service.log.read_text()
         note("SIGTERM", load.shots, None)

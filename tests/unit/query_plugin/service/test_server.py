@@ -63,7 +63,7 @@ def service(cluster: FakeOpenSearch) -> Iterator[tuple[subprocess.Popen[str], st
 
 def search(url: str, **options: Any) -> httpx.Response:
     with httpx.Client(trust_env=False, timeout=PATIENCE_S) as client:
-        return client.post(f"{url}/shop/_search", json=BODY, **options)
+        return client.post(f"{url}/shop/_search", **{"json": BODY} | options)
 
 
 def test_what_is_under_way_at_sigterm_is_answered(
@@ -148,6 +148,21 @@ def _accepts(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_a_head_that_does_not_end_is_cut_off(service: tuple[subprocess.Popen[str], str]) -> None:
+    host, port = service[1].removeprefix("http://").split(":")
+    for start in (b"GET /live HTTP/1.1\r\n", b"GET /live HTTP/1.1\r\nx-long: ", b"GET /"):
+        piece = b"x" * 60 + (b": 1\r\n" if start.endswith(b"\r\n") else b"")
+        flood = start + piece * 1_000_000  # far more than a connection holds
+        with (
+            socket.create_connection((host, int(port)), PATIENCE_S) as client,
+            pytest.raises(ConnectionError),  # BrokenPipeError is one
+        ):
+            client.sendall(flood)
+    assert search(service[1], headers={"x-long": "x" * 10_000}).status_code == 200
+    long = {"query": {"bool": {"should": [BODY["query"], {"match": {"title": "x " * 300_000}}]}}}
+    assert search(service[1], json=long).status_code == 200
 
 
 def test_the_body_of_an_answer_does_not_wait_for_the_client_to_acknowledge_the_head() -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -23,8 +27,15 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(length)
 
 
-def talk(handler: Handler, work: Callable[[AiohttpWire, str], Awaitable[None]], timeout_s: float = 30) -> None:
-    """Run work against a server that does with each connection as the handler says."""
+def talk(
+    handler: Handler,
+    work: Callable[[AiohttpWire, str], Awaitable[None]],
+    *,
+    timeout_s: float = 30,
+    serving: ssl.SSLContext | None = None,
+    asking: ssl.SSLContext | None = None,
+) -> None:
+    """Run work against a server that does with each connection as the handler says; with TLS where it is given."""
 
     async def run() -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,10 +44,11 @@ def talk(handler: Handler, work: Callable[[AiohttpWire, str], Awaitable[None]], 
             finally:
                 writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        wire = AiohttpWire(timeout_s=timeout_s, max_connections=4, tls=None)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=serving)
+        wire = AiohttpWire(connect_s=30, timeout_s=timeout_s, max_connections=4, tls=asking)
         try:
-            await work(wire, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            scheme = "http" if serving is None else "https"
+            await work(wire, f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         finally:
             await wire.aclose()
             server.close()
@@ -123,7 +135,7 @@ def test_an_answer_that_does_not_come_is_too_slow() -> None:
         with pytest.raises(TooSlow):
             await wire.send("POST", url + "/", [], b"{}")
 
-    talk(never, work, timeout_s=0.2)
+    talk(never, work, timeout_s=2)
 
 
 def test_what_is_no_http_is_refused() -> None:
@@ -133,3 +145,32 @@ def test_what_is_no_http_is_refused() -> None:
                 await wire.send("POST", url + "/", headers, b"{}")
 
     talk(close_at_once, work)
+
+
+def test_a_certificate_is_checked_and_a_wrong_one_is_the_hosts_fault(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl command to make a certificate with")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(cert), "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(cert, key)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await writer.drain()
+
+    async def is_refused(wire: AiohttpWire, url: str) -> None:
+        with pytest.raises(Unreachable):
+            await wire.send("POST", url + "/", [], b"{}")
+
+    async def is_answered(wire: AiohttpWire, url: str) -> None:
+        assert (await wire.send("POST", url + "/", [], b"{}")).status == 200
+
+    talk(answer, is_refused, serving=serving, asking=ssl.create_default_context())
+    talk(answer, is_answered, serving=serving, asking=ssl.create_default_context(cafile=str(cert)))
+    careless = ssl.create_default_context()
+    careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
+    talk(answer, is_answered, serving=serving, asking=careless)
