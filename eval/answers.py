@@ -18,6 +18,7 @@ import orjson
 
 from lrem_os.errors import DatasetError, RunError
 from lrem_os.eval.datasets import DataFile
+from lrem_os.lines import cut_torn_line
 from lrem_os.types import Hit, Query, Ranking, Trace
 
 SCHEMA = "lrem-os/run/1"
@@ -78,10 +79,9 @@ def open_answers(path: Path, name: str, key: Mapping[str, Any], *, fresh: bool =
     """
     answers = Answers(path, name, key)
     try:
-        data = b"" if fresh or not path.exists() else path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            path.write_bytes(whole)
+        if not fresh:
+            cut_torn_line(path)
+        whole = b"" if fresh or not path.exists() else path.read_bytes()
     except OSError as exc:
         raise RunError(f"cannot read or write {path}: {exc.strerror or exc}", hint="save the runs elsewhere") from exc
     lines = [(number, line) for number, line in enumerate(whole.split(b"\n"), 1) if line.strip()]

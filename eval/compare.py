@@ -30,6 +30,7 @@ def compare(
     differences: Floats,
     *,
     less_is_better: Sequence[bool],
+    families: Sequence[str] | None = None,
     test: Test = "randomisation",
     permutations: int = 10_000,
     seed: int = 0,
@@ -40,6 +41,7 @@ def compare(
     Args:
         differences: (queries, columns) run less baseline; every column has a value.
         less_is_better: Per column, whether a negative difference is a win.
+        families: Per column, with which others its p-value is corrected; none: all with all.
         test: See ``randomisation_p`` and ``t_p``.
         permutations: Sign patterns that the randomisation test draws.
         seed: Of the draws.
@@ -53,13 +55,13 @@ def compare(
     for rows, group in alike(differences):
         part = differences[rows][:, group]
         p_values[group] = t_p(part) if test == "t" else randomisation_p(part, permutations=permutations, seed=seed)
-    adjusted = holm(p_values)
+    adjusted, sizes = _adjust(differences, p_values, families or [""] * columns)
     found = []
     for at in range(columns):
         column = differences[:, at]
         column = column[~np.isnan(column)]
         better = -column if less_is_better[at] else column
-        detectable = minimum_detectable(column, comparisons=columns)
+        detectable = minimum_detectable(column, comparisons=sizes[at])
         found.append(
             Comparison(
                 p_value=float(p_values[at]),
@@ -73,6 +75,22 @@ def compare(
             )
         )
     return found
+
+
+def _adjust(differences: Floats, p_values: Floats, families: Sequence[str]) -> tuple[Floats, list[int]]:
+    """Return the p-values corrected within their families, and how many comparisons each family has.
+
+    Equal columns are one comparison: whatever signs are drawn, they stay equal.
+    """
+    columns = np.ascontiguousarray((np.round(differences, 12) + 0.0).T)  # no -0
+    keys = [(family, column.tobytes()) for family, column in zip(families, columns, strict=True)]
+    first = {key: at for at, key in reversed(list(enumerate(keys)))}
+    corrected: dict[tuple[str, bytes], float] = {}
+    for family in dict.fromkeys(families):
+        of = [key for key in first if key[0] == family]
+        corrected |= dict(zip(of, holm(p_values[[first[key] for key in of]]).tolist(), strict=True))
+    sizes = [sum(key[0] == family for key in first) for family in families]
+    return np.array([corrected[key] for key in keys]), sizes
 
 
 def randomisation_p(differences: Floats, *, permutations: int, seed: int) -> Floats:
@@ -139,7 +157,8 @@ def minimum_detectable(differences: Floats, *, comparisons: int = 1) -> float:
 
     ``(t[1 - a/2, n - 1] + t[0.8, n - 1]) · s / √n``, s the standard deviation of the differences. The level a is 5 %
     divided by the number of comparisons: the strictest step of Holm's correction, so that what counts as detectable is
-    so whatever the other comparisons turn out to be. NaN with fewer than two queries.
+    so whatever the other comparisons turn out to be. NaN where nothing is known about s: with fewer than two queries,
+    or where all differences are the same.
 
     Source: Bloom, Minimum Detectable Effects (Evaluation Review 19(5), 1995).
     """
@@ -148,7 +167,8 @@ def minimum_detectable(differences: Floats, *, comparisons: int = 1) -> float:
         return float("nan")
     quantile = require("scipy.special", extra="eval").stdtrit
     factor = quantile(num - 1, 1 - ALPHA / comparisons / 2) + quantile(num - 1, POWER)
-    return float(factor * _deviation(differences[:, None])[0] / np.sqrt(num))
+    detectable = float(factor * _deviation(differences[:, None])[0] / np.sqrt(num))
+    return detectable if detectable > 0 else float("nan")
 
 
 def movers(query_ids: Sequence[str], values: Floats, baseline: Floats, *, count: int = MOVERS) -> tuple[Mover, ...]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrem_os.errors import RunError
+from lrem_os.eval.intervals import CONFIDENCE
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +39,7 @@ def cost_quality_curve(
     lengths: Sequence[float],
     *,
     resamples: int = 2000,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Return the curves and their areas, as JSON values.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from lrem_os.eval.runs import Run, collect_run, parse_run, write_run
 from lrem_os.eval.specs import RunSpec, parse_run_specs
 from lrem_os.eval.stream import RunFile, is_trec_file
 from lrem_os.eval.violations import Violations, parse_violations
+from lrem_os.lines import claimed_folder
 from lrem_os.types import Query, Retriever
 
-DEFAULT_MEASURES = ("ndcg@10", "hitrate@10", "hitrate@100", "precision@10", "recall@100", "judged@10")
+DEFAULT_MEASURES = ("ndcg@10", "hitrate@10", "hitrate@100", "precision@10", "judged@10")
 
 DIRECT, REASONED = "direct", "reasoned"
 """Names of the two runs between which the cost-quality curve runs."""
@@ -116,12 +118,9 @@ def evaluate_files(
     report = on_progress or _silent
     report("measuring", 0, len(specs) + 1)  # ranx takes seconds to load, longer when it compiles itself the first time
     keeper = _Keeper(save_runs, fresh, settings.top_k, report)
-    run_files: dict[str, DataFile | RunFile] = {}
-    for done, spec in enumerate(sorted(specs, key=lambda spec: not spec.path), 1):  # files first: they may be broken
-        if spec.path:
-            run_files[f"run {spec.name}"], run = open_run(spec.path)
-        evaluation.add(spec.name, run if spec.path else keeper.ask(spec, source, inputs.queries))
-        report("measuring", done, len(specs) + 1)
+    folder = Path(save_runs) if save_runs and any(not spec.path for spec in specs) else None
+    with nullcontext() if folder is None else claimed_folder(folder, hint="save the runs elsewhere"):
+        run_files = _measure(evaluation, specs, keeper, source, inputs.queries, report)
     result = evaluation.result(
         baseline=baseline,
         order=[spec.name for spec in specs],
@@ -134,6 +133,24 @@ def evaluate_files(
     result = _with_cost(result, source, curve, settings)
     report("measuring", len(specs) + 1, len(specs) + 1)
     return result
+
+
+def _measure(
+    evaluation: Evaluation,
+    specs: Sequence[RunSpec],
+    keeper: _Keeper,
+    source: Source,
+    queries: Sequence[Query],
+    report: Progress,
+) -> dict[str, DataFile | RunFile]:
+    """Have all runs measured; return the files that some are in."""
+    run_files: dict[str, DataFile | RunFile] = {}
+    for done, spec in enumerate(sorted(specs, key=lambda spec: not spec.path), 1):  # files first: they may be broken
+        if spec.path:
+            run_files[f"run {spec.name}"], run = open_run(spec.path)
+        evaluation.add(spec.name, run if spec.path else keeper.ask(spec, source, queries))
+        report("measuring", done, len(specs) + 1)
+    return run_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +234,7 @@ class _Keeper:
 
     def ask(self, spec: RunSpec, source: Source, queries: Sequence[Query]) -> Run:
         """Return what is answered to the queries."""
-        folder = _make_folder(self._folder) if self._folder else None
+        folder = Path(self._folder) if self._folder else None
         run = collect_run(
             lambda: source.open(spec, queries),
             queries,
@@ -234,10 +251,15 @@ class _Keeper:
         key = {"top_k": self._top_k, **source.key(spec, queries)}
         answers = open_answers(folder / f"{spec.name}.jsonl", spec.name, key, fresh=self._fresh)
         there = sum(answers.get(query) is not None for query in queries)
-        if spec.url and there == len(queries):  # how a service is configured is not ours to know: it may have changed
-            answers.begin()
+        trec = folder / f"{spec.name}.trec"  # written when a run is done
+        if spec.url and (there == len(queries) or trec.exists()):
+            answers.begin()  # how a service is configured is not ours to know: it may have changed since
         elif there:
             self._kept.setdefault((there, len(queries)), []).append(spec.name)
+        try:
+            trec.unlink(missing_ok=True)  # a kill must not leave other answers beside these
+        except OSError as exc:
+            raise RunError(f"cannot delete {trec}: {exc.strerror or exc}", hint="save the runs elsewhere") from exc
         return answers
 
 
@@ -297,14 +319,6 @@ def _check_depth(measures: Sequence[Measure], top_k: int) -> None:
             f"{deepest} looks at {deepest.cutoff} results, but only {top_k} are asked for",
             hint=f"set eval.top_k (-n) to {deepest.cutoff}, or leave the measure out",
         )
-
-
-def _make_folder(path: str | Path) -> Path:
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise RunError(f"cannot make the folder {path}: {exc.strerror or exc}", hint="save the runs elsewhere") from exc
-    return Path(path)
 
 
 def commit_here() -> str:

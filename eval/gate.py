@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lrem_os.errors import ConfigError, GateFailed
+from lrem_os.eval.compare import ALPHA
 from lrem_os.eval.report_file import load_report, lower_is_better
 from lrem_os.eval.thresholds import Threshold, load_thresholds
 
@@ -159,17 +160,13 @@ def _not_worse(
     """Fail where the difference points the wrong way and chance does not explain it."""
     if threshold.value is not True:
         raise ConfigError(f"{threshold.source}: not_worse is {threshold.value!r}: want true, or leave it out")
-    level = 1 - (card.get("interval") or {}).get("confidence", 0.95)
     mean, p_value = difference["mean"], comparison.get("p_adjusted")
-    worse = mean is not None and (mean > 0 if lower_is_better(measure) else mean < 0)
-    known = mean is not None and p_value is not None
-    note = (
-        f"difference {mean:+.3f} to the baseline {card.get('baseline')}, adjusted p = {p_value:.4f}"
-        if known
-        else "has no test"
-    )
-    passed = known and not (worse and p_value <= level)
-    return Check(threshold.keys[1], measure, "not_worse", round(level, 6), p_value, passed, note, threshold.source)
+    if mean is None or p_value is None:
+        passed, note = False, "has no test"
+    else:
+        passed = p_value >= ALPHA or not (mean > 0 if lower_is_better(measure) else mean < 0)
+        note = f"difference {mean:+.3f} to the baseline {card.get('baseline')}, adjusted p = {p_value:.4f}"
+    return Check(threshold.keys[1], measure, "not_worse", ALPHA, p_value, passed, note, threshold.source)
 
 
 def _bound(threshold: Threshold, limit: str, what: str, found: Any, note: str = "") -> Check:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 CONFIDENCE = 0.95
+ENDS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+"""The quantiles of the resamples that an interval lies between."""
 _CHUNK_CELLS = 4_000_000  # drawn queries held at once: 32 MB
 
 Floats = npt.NDArray[np.float64]
@@ -61,7 +63,7 @@ def bootstrap_columns(
         part = values if rows.all() and len(columns) == values.shape[1] else values[rows][:, columns]
         heavy = np.ones(len(part)) if weights is None else weights[rows]
         means = heavy @ part / heavy.sum()
-        low, high = np.quantile(_resample(part, heavy, resamples, seed), _ENDS, axis=0)
+        low, high = np.quantile(_resample(part, heavy, resamples, seed), ENDS, axis=0)
         for at, column in enumerate(columns):
             found[column] = Estimate(float(means[at]), float(low[at]), float(high[at]), len(part))
     return found
@@ -77,9 +79,6 @@ def alike(values: Floats) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[n
     for at in range(patterns.shape[1]):
         if patterns[:, at].any():
             yield patterns[:, at], np.flatnonzero(pattern_of.reshape(-1) == at)
-
-
-_ENDS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 def _resample(values: Floats, weights: Floats, resamples: int, seed: int) -> Floats:

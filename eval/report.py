@@ -213,14 +213,16 @@ def _tests(result: EvalResult) -> list[str]:
     card, compared = result.card, {name: run.comparison for name, run in result.runs.items() if run.comparison}
     if not compared:
         return []
-    number = sum(len(comparison) for comparison in compared.values())
+    corrected = [measure for comparison in compared.values() for measure in comparison]
+    judged = [measure for measure in corrected if measure.startswith("judged@")]
+    number, apart = len(corrected) - len(judged), " (judged@k apart)" if judged else ""
     how = (
         f"randomisation test ({card.permutations} permutations, seed {card.seed}; exact where there are fewer)"
         if card.test == "randomisation"
         else "t-test"
     )
     lines = [
-        f"p: paired {how}, two-sided, after Holm's correction over {number} comparisons; effect size: mean over "
+        f"p: paired {how}, two-sided, after Holm's correction over {number} comparisons{apart}; effect size: mean over "
         "standard deviation of the paired differences"
     ]
     for name, comparison in compared.items():

@@ -55,13 +55,14 @@ class Comparison:
 
     Args:
         p_value: Two-sided, of the paired test that the card names.
-        p_adjusted: After Holm's correction over all runs and measures of the report.
+        p_adjusted: After Holm's correction over all runs and measures of the report, equal comparisons as one,
+            ``judged@k`` apart.
         effect_size: Mean of the paired differences over their standard deviation; NaN where they do not vary.
         wins: Queries on which the run is better; for a measure where less is better, those with less.
         ties: Queries on which both have the same value.
         losses: Queries on which the baseline is better.
         minimum_detectable: Smallest difference that this many queries would show in 80 % of such comparisons; NaN
-            with fewer than two queries.
+            with fewer than two queries, or where the differences do not vary.
         underpowered: Nothing was shown, and a difference that matters could have been missed.
     """
 

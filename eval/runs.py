@@ -18,6 +18,7 @@ import numpy as np
 from lrem_os.errors import RunError
 from lrem_os.eval.answers import Answers, is_answers, parse_answers
 from lrem_os.eval.datasets import COLUMNS, DataFile, read_file
+from lrem_os.eval.output import write_whole
 from lrem_os.types import Hit, Query, Ranking, Retriever
 
 Run = Mapping[str, Ranking]
@@ -155,15 +156,10 @@ def write_run(path: str | Path, name: str, run: Run) -> None:
     """Write the run as a TREC file: the whole file or none.
 
     Raises:
-        RunError: An id has no place in the format, or the file cannot be written.
+        DatasetError: The file cannot be written.
+        RunError: An id has no place in the format.
     """
-    text = format_run(name, run)
-    part = Path(f"{path}.part")
-    try:
-        part.write_bytes(text.encode())
-        part.replace(path)
-    except OSError as exc:
-        raise RunError(f"cannot write {path}: {exc.strerror or exc}", hint="save the runs elsewhere") from exc
+    write_whole(path, format_run(name, run).encode())
 
 
 def _strictly_decreasing(scores: Sequence[float]) -> list[float]:

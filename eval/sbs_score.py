@@ -2,7 +2,8 @@
 
 GSB = (good − bad) / all: good is a vote for the second run, bad one for the first, all holds the votes for "same" too.
 Source: LREM (arXiv 2510.14321), § 4.4. The interval is the percentile bootstrap over queries: the votes on one query
-are not independent of each other.
+are not independent of each other. A query that both runs answer alike is not shown; it counts as "same" with the votes
+that a shown query has on average, so that it weighs no more where judges split a sheet or leave part of it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrem_os.errors import InputError
-from lrem_os.eval.intervals import CONFIDENCE
+from lrem_os.eval.intervals import bootstrap_columns
 from lrem_os.eval.sbs_votes import Key, Votes
 
 SCHEMA = "lrem-os/sbs-score/1"
@@ -26,13 +27,14 @@ class Gsb:
     """Votes on some queries.
 
     Args:
-        gsb: (good − bad) / all, in [−1, 1]; above 0 the second run is preferred.
+        gsb: (good − bad) / all, in [−1, 1]; above 0 the second run is preferred. All holds the votes below, and for
+            each query that both runs answer alike as many as a shown query has on average.
         low: Lower end of its interval.
         high: Upper end.
         good: Votes for the second run.
-        same: Votes for neither; a query that both runs answer alike has one of each judge.
+        same: Votes for neither.
         bad: Votes for the first run.
-        num_queries: Queries with a vote.
+        num_queries: Queries with a vote, and those that both runs answer alike.
     """
 
     gsb: float
@@ -95,18 +97,20 @@ def score_votes(key: Key, sheets: Sequence[Votes], *, resamples: int, seed: int)
                 sides.append(choice)
     if not votes:
         raise InputError("no query is decided in any sheet", hint="judge with 1, 2 and 3, then export")
-    judging = [sheet for sheet in sheets if any(choice != "skip" for choice in sheet.choices.values())]
-    counted = votes | {query_id: [0] * len(judging) for query_id in key.alike}
+    weight = sum(map(len, votes.values())) / len(key.left)  # of a query that both runs answer alike
+    counted: dict[str, list[int]] = votes | {query_id: [] for query_id in key.alike}
     kinds = sorted({key.types[query_id] for query_id in counted})
     by_type = {
-        kind: _gsb([found for query_id, found in counted.items() if key.types[query_id] == kind], resamples, seed)
+        kind: _gsb(
+            [found for query_id, found in counted.items() if key.types[query_id] == kind], weight, resamples, seed
+        )
         for kind in kinds
         if len(kinds) > 1
     }
     decided = [side for side in sides if side != "same"]
     return Score(
         runs=key.runs,
-        overall=_gsb(list(counted.values()), resamples, seed),
+        overall=_gsb(list(counted.values()), weight, resamples, seed),
         by_type=by_type,
         judges={sheet.judge: sum(choice != "skip" for choice in sheet.choices.values()) for sheet in sheets},
         skipped=sum(choice == "skip" for sheet in sheets for choice in sheet.choices.values()),
@@ -149,19 +153,12 @@ def _squares(values: npt.NDArray[np.float64]) -> float:
     return float(2 * (len(values) * (values**2).sum() - values.sum() ** 2))
 
 
-def _gsb(votes: Sequence[Sequence[int]], resamples: int, seed: int) -> Gsb:
-    sums = np.array([sum(found) for found in votes], dtype=np.float64)
-    counts = np.array([len(found) for found in votes], dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    drawn = np.array([rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums))) for _ in range(resamples)])
-    low, high = np.quantile((drawn @ sums) / (drawn @ counts), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    flat = [vote for found in votes for vote in found]
-    return Gsb(
-        gsb=float(sums.sum() / counts.sum()),
-        low=float(low),
-        high=float(high),
-        good=flat.count(1),
-        same=flat.count(0),
-        bad=flat.count(-1),
-        num_queries=len(votes),
-    )
+def _gsb(votes: Sequence[Sequence[int]], weight: float, resamples: int, seed: int) -> Gsb:
+    """Return the verdict; a query without votes is one that both runs answer alike, and weighs as given."""
+    counts = np.array([len(found) or weight for found in votes], dtype=np.float64)
+    means = np.array([sum(found) for found in votes], dtype=np.float64) / counts
+    (found,) = bootstrap_columns(means[:, None], resamples=resamples, seed=seed, weights=counts)
+    if found is None:
+        raise ValueError("there is no query")
+    flat = [vote for cast in votes for vote in cast]
+    return Gsb(found.mean, found.low, found.high, flat.count(1), flat.count(0), flat.count(-1), len(votes))

@@ -14,7 +14,8 @@ from lrem_os.config_runs import ALIASES, CONFIGURED, REASON, RUN_NAME, NamedRun,
 from lrem_os.errors import RunError
 from lrem_os.types import MODES, Mode
 
-_SUFFIXES = (".trec", ".run", ".txt", ".jsonl")
+_TREC_SUFFIXES = (".trec", ".run", ".txt")
+_SUFFIXES = (*_TREC_SUFFIXES, ".jsonl")
 _KNOWN = (*MODES, *ALIASES, *(mode + REASON for mode in MODES))
 _HINT = (
     f"there are {', '.join(MODES)}, each perhaps with {REASON}; {', '.join(ALIASES)} and routed@30%; names under"
@@ -55,9 +56,9 @@ class RunSpec:
         return not self.path and not self.url
 
     @property
-    def reasons(self) -> bool:
-        """Whether it needs a reasoner here."""
-        return self.is_local and (self.reason or self.routed)
+    def may_have_traces(self) -> bool:
+        """Whether its answers may come with routes and times: not from a file that is called as TREC runs are."""
+        return not self.path.removesuffix(".gz").endswith(_TREC_SUFFIXES)
 
 
 def parse_run_spec(text: str, named: Mapping[str, NamedRun] | None = None) -> RunSpec:

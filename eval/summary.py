@@ -140,9 +140,11 @@ def _compare(differences: Mapping[str, Floats], question: Question) -> dict[str,
     if not differences:
         return {}
     settings, names = question.settings, [str(measure) for measure in question.measures]
+    families = ["judgments" if measure.name == "judged" else "quality" for measure in question.measures]
     found = compare(
         np.hstack(list(differences.values())),
         less_is_better=[measure.less_is_better for measure in question.measures] * len(differences),
+        families=families * len(differences),
         test=settings.test,
         permutations=settings.permutations,
         seed=settings.seed,

@@ -95,8 +95,14 @@ def export_workbench(queries: Sequence[Query], qrels: Qrels, *, name: str, descr
 def export_files(
     queries: Sequence[Query], qrels: Qrels, *, name: str, description: str = ""
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return the bodies as files by name, and the account: queries, judgments, notes. See ``export_workbench``."""
+    """Return the bodies as files by name, and the account: queries, judgments, notes. See ``export_workbench``.
+
+    Raises:
+        InputError: As ``export_workbench``, or none of the judgments is left.
+    """
     export = export_workbench(queries, qrels, name=name, description=description)
+    num_judgments = sum(len(row["ratings"]) for row in export.judgments["judgmentRatings"])
+    _check_judged(num_judgments, qrels)
     numbered = len(export.query_sets) > 1
     files = {
         f"query_set{f'_{number}' if numbered else ''}.json": _json(body)
@@ -111,7 +117,7 @@ def export_files(
         notes.append(f"{export.regraded} pairs of merged queries had two grades: the higher was taken")
     return files, {
         "queries": sum(len(body["querySetQueries"]) for body in export.query_sets),
-        "judgments": sum(len(row["ratings"]) for row in export.judgments["judgmentRatings"]),
+        "judgments": num_judgments,
         "left_out": list(export.left_out),
         "merged": list(export.merged),
         "notes": notes,
@@ -123,15 +129,18 @@ def trec_files(queries: Sequence[Query], qrels: Qrels) -> tuple[dict[str, bytes]
 
     Raises:
         DatasetError: An id cannot stand in a TREC file.
+        InputError: None of the judgments is about one of the queries.
     """
     ids = {query.query_id for query in queries}
     judged = {query_id: grades for query_id, grades in qrels.items() if query_id in ids}
+    num_judgments = sum(map(len, judged.values()))
+    _check_judged(num_judgments, qrels)
     topics = "".join(f"{query.query_id}\t{' '.join(query.text.split())}\n" for query in queries)
     files = {"topics.tsv": topics.encode(), "qrels.txt": format_qrels(judged, "qrels.txt")}
     extra = len(qrels.keys() - ids)
     return files, {
         "queries": len(queries),
-        "judgments": sum(map(len, judged.values())),
+        "judgments": num_judgments,
         "notes": [f"left out: judgments of {extra} queries that the query file lacks"] if extra else [],
     }
 
@@ -165,6 +174,15 @@ def _ratings(ratings: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
         for text, grades in ratings.items()
         if grades
     ]
+
+
+def _check_judged(num_judgments: int, qrels: Qrels) -> None:
+    if qrels and not num_judgments:
+        first = next(iter(qrels))
+        raise InputError(
+            f"none of the judgments is about one of the queries that are exported; the first is about {first!r}",
+            hint="give the query file whose ids, or texts, the judgments name",
+        )
 
 
 def _check_text(what: str, text: str, max_chars: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lrem_os.api import ubi_pages
 from lrem_os.config import Settings
-from lrem_os.errors import InputError, ModelError
+from lrem_os.errors import DatasetError, InputError, ModelError
 from lrem_os.eval.datasets import Qrels, parse_qrels, parse_queries, read_file, read_queries
 from lrem_os.eval.judgments import judge as judging
 from lrem_os.eval.judgments.agreement import Agreement, measure_agreement
@@ -144,7 +144,8 @@ def judge_clicks(
         texts, seen = log.texts(), dict(log.counts)
     scores = score_clicks(counts, method)
     kept = [score for score in scores if score.impressions >= min_impressions]
-    seen |= {"pairs": len(scores), "too_few_impressions": len(scores) - len(kept), "judged": len(kept)}
+    seen |= {"pairs": len(counts.pairs), "no_expected_clicks": len(counts.pairs) - len(scores)}
+    seen |= {"too_few_impressions": len(scores) - len(kept), "judged": len(kept)}
     if not kept:
         raise InputError(
             f"no pair was shown {min_impressions} times; the most is {max(score.impressions for score in scores)}",
@@ -236,9 +237,26 @@ def preview_judging(pairs: Sequence[Pair], model: JudgeModel, cache: Path) -> di
     return counts | {"prompt": judging.PROMPT_VERSION} | tokens | {"first_question": first}
 
 
-def compare_judges(human: str, grades: Qrels, *, min_grade: int = 1) -> Agreement:
+def read_human(path: str, pairs: Sequence[Pair]) -> Qrels:
+    """Return people's judgments, to be compared with a judge's of these pairs.
+
+    Raises:
+        InputError: The file cannot be used, or none of the pairs is judged in it.
+    """
+    asked = {pair.query_id: Query(pair.query_id, pair.query) for pair in pairs}
+    human = parse_qrels(read_file(path), list(asked.values()))
+    if not any(pair.doc_id in human.get(pair.query_id, {}) for pair in pairs):
+        raise DatasetError(
+            f"none of the {len(pairs)} pairs that are put before the judge is in it",
+            path=path,
+            hint="check that queries and products have the same ids, or leave --human out",
+        )
+    return human
+
+
+def compare_judges(human: Qrels, grades: Qrels, *, min_grade: int = 1) -> Agreement:
     """Return how far a person's judgments and another judge's agree. Raises ``InputError``: no pair is in both."""
-    return measure_agreement(parse_qrels(read_file(human)), grades, min_grade=min_grade)
+    return measure_agreement(human, grades, min_grade=min_grade)
 
 
 def pool_runs(

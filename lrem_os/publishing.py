@@ -25,7 +25,7 @@ from lrem_os.search import index as indices
 from lrem_os.search.bulk import BulkItem, Outcome, bulk_batches, find_hashes, send_bulk, sort_outcome
 from lrem_os.search.client import server_info, translate_errors
 from lrem_os.search.fields import HASH_FIELD
-from lrem_os.types import Document
+from lrem_os.types import Document, Query
 
 _PREFIX_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-.")
 _LOOKED_UP = 1000  # ids in one look-up
@@ -100,7 +100,9 @@ def publish_report(
     }
     if qrels is not None:
         file = read_file(qrels)
-        parts["judgments"] = list(publish.judgment_documents(report, parse_qrels(file), file))
+        # judgments may name a query by its text; a redacted report has none
+        asked = [Query(qid, query["text"]) for qid, query in report["queries"].items() if query.get("text")]
+        parts["judgments"] = list(publish.judgment_documents(report, parse_qrels(file, asked), file))
     templates = publish.build_templates(prefix)
     found = Publication(
         publish.report_id(report),

@@ -18,6 +18,7 @@ from lrem_os.config import Settings
 from lrem_os.errors import DatasetError, TrainingError
 from lrem_os.eval.measures import measure_queries, parse_measure
 from lrem_os.ingest.sources import expand_sources, read_rows
+from lrem_os.lines import cut_torn_line
 from lrem_os.model.load import Models
 from lrem_os.model.reasoning import combine_keywords
 from lrem_os.query_plugin.retriever import DirectRetriever
@@ -283,11 +284,9 @@ def _lexicon_row(lexicon: Lexicon) -> dict[str, Any]:
 
 
 def _whole_lines(path: Path) -> None:
-    """Cut a last line that a kill has left without its end, so that what is added begins on a line of its own."""
+    """Cut a torn last line. Raises ``DatasetError``."""
     try:
-        data = path.read_bytes() if path.exists() else b""
-        if data and not data.endswith(b"\n"):
-            path.write_bytes(data[: data.rfind(b"\n") + 1])
+        cut_torn_line(path)
     except OSError as exc:
         raise DatasetError(f"cannot be written: {exc.strerror}", path=path) from exc
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import orjson
 
-from lrem_os.api import connect
+from lrem_os.api import connect, ubi_pages
 from lrem_os.config import Settings
 from lrem_os.errors import DatasetError, InputError
 from lrem_os.eval import sbs
-from lrem_os.eval.datasets import read_queries
+from lrem_os.eval.datasets import parse_queries
 from lrem_os.eval.html.render import render_sheet
+from lrem_os.eval.logs import read_source
 from lrem_os.eval.output import write_whole
 from lrem_os.eval.runs import Run, collect_run, read_run
 from lrem_os.eval.sbs_score import Score, score_votes
@@ -72,7 +73,7 @@ def make_sheet(
     Args:
         settings: The configuration.
         runs: Two names, files or services, see ``lrem_os.eval.specs.parse_run_spec``.
-        queries: File with ids, texts and types.
+        queries: File with ids, texts and types, or ``ubi:…``.
         out: The page; its key gets the same name with ``.key.json``.
         catalog: What the products are; none: the index knows.
         top_k: Products a side.
@@ -88,7 +89,8 @@ def make_sheet(
     specs = parse_run_specs(runs, settings.eval.runs)
     if len(specs) != 2:
         raise InputError(f"{len(specs)} runs were given: side by side are two", hint="--runs direct,reasoned")
-    drawn = sbs.sample_queries(read_queries(queries), num_queries, seed=seed)
+    asked = parse_queries(read_source(queries, ubi_pages(settings)))
+    drawn = sbs.sample_queries(asked, num_queries, seed=seed)
     a, b = _collect(settings, specs, drawn, top_k, embedder, on_progress)
     draw = sbs.draw_pairs(drawn, a, b, top_k=top_k, seed=seed)
     shown = {doc_id for pair in draw.pairs for doc_id in (*pair.a, *pair.b)}
@@ -135,7 +137,8 @@ def _collect(
     embedder: Embedder | None,
     on_progress: Progress | None,
 ) -> list[Run]:
-    served = ServedRuns(settings, embedder=embedder, kept=None, on_progress=on_progress)
+    shallow = settings.model_copy(update={"eval": settings.eval.model_copy(update={"top_k": top_k})})
+    served = ServedRuns(shallow, embedder=embedder, kept=None, on_progress=on_progress)
     for spec in specs:
         served.check(spec)
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ import orjson
 
 TEMPLATE_VERSION = "fields-1"
 """Version of ``embedded_text``: part of the index fingerprint, raised whenever the text for the same row changes."""
+
+_THINKING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 
 
 def render_value(value: object) -> str:
@@ -63,6 +66,17 @@ def normalise_query(text: str) -> str:
     """
     sound = text.encode("utf-8", "replace").decode().replace("\x00", " ")
     return " ".join(unicodedata.normalize("NFC", sound).split())
+
+
+def without_thinking(answer: str) -> str:
+    """Return what a language model answers, without what it thought first.
+
+    Some templates put the opening tag into the prompt: then an answer holds the closing one alone.
+
+    >>> [without_thinking(answer) for answer in ("<think>3?</think>1", "3, no.</think>1", "1", "<think>3 or")]
+    ['1', '1', '1', '']
+    """
+    return _THINKING.sub("", answer).rpartition("</think>")[2]
 
 
 def content_hash(text: str, source: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from lrem_os.config import ReasoningSettings
 from lrem_os.errors import DatasetError, LremError
+from lrem_os.lines import cut_torn_line
 from lrem_os.model.load import Models
 from lrem_os.query_plugin.engine.calls import Embedded, Thought, embed_each, reason_each
 from lrem_os.query_plugin.routing.precomputed import (
@@ -144,7 +145,10 @@ class Readings:
     def _kept(self) -> dict[str, Precomputed]:
         if self._path is None or not self._path.exists():
             return {}
-        _cut_torn_line(self._path)
+        try:
+            cut_torn_line(self._path)
+        except OSError as exc:
+            raise DatasetError(f"cannot be written: {exc.strerror}", path=self._path) from exc
         return dict(self._read(self._path).queries)
 
     def _read(self, path: Path) -> PrecomputedFile:
@@ -181,13 +185,3 @@ def _raised(found: A | LremError) -> A:
     if isinstance(found, LremError):
         raise found
     return found
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Cut a last line that a kill has left without its end, so that what is added begins on a line of its own."""
-    try:
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            path.write_bytes(data[: data.rfind(b"\n") + 1])
-    except OSError as exc:
-        raise DatasetError(f"cannot be written: {exc.strerror}", path=path) from exc

@@ -67,13 +67,15 @@ class ByRouter:
     Args:
         router: Of its own: it remembers what it was asked.
         readings: Vectors and signals.
-        texts: What it is asked first, in this order.
+        texts: The set, in this order. Its threshold moves with these alone: texts that are not in the set, variants of
+            its queries, are all held against where it then is.
     """
 
     def __init__(self, router: GateRouter, readings: Readings, texts: Sequence[str]) -> None:
         self._router, self._readings = router, readings
         self._known: dict[str, Choice] = {}
         self.choose(_keys(texts, readings))
+        router.freeze()
 
     def choose(self, texts: Sequence[str]) -> list[Choice]:
         """Return what is decided about each text; a text that came before is decided about as then."""

@@ -29,6 +29,7 @@ from lrem_os.query_plugin.live import LiveRetriever
 from lrem_os.query_plugin.readings import Progress, Readings
 from lrem_os.query_plugin.retriever import DirectRetriever, build_retriever
 from lrem_os.query_plugin.routed import build_reader, build_scorer, score_queries
+from lrem_os.query_plugin.routing.gate import read_gate
 from lrem_os.query_plugin.routing.probe import ask_probe
 from lrem_os.search import client as search_client
 from lrem_os.search import index as indices
@@ -229,8 +230,6 @@ class ServedRuns:
 
     def key(self, run: Run, queries: Sequence[Query]) -> dict[str, Any]:
         """Return what the answers of a run depend on, as JSON values."""
-        if run.url:
-            return {"url": without_userinfo(run.url), "index": self._settings.index.name}
         settings = self.settings_of(run)
         mode = run.mode or settings.search.mode
         decides: dict[str, Any] = {
@@ -243,12 +242,15 @@ class ServedRuns:
             decides["model"] = settings.model.model_dump(mode="json", exclude={"api_key"})
         if run.reason or run.routed:
             decides["reasoning"] = settings.reasoning.model_dump(mode="json", exclude=_NO_MATTER)
-            decides["precomputed"] = None if settings.route.precomputed is None else str(settings.route.precomputed)
+            decides["precomputed"] = _hash_file(settings.route.precomputed)
             decides["keywords"] = run.mode is not None or settings.serve.keywords
         if run.routed:
-            decides["route"] = settings.route.model_dump(mode="json")
+            decides["route"] = settings.route.model_dump(mode="json", exclude={"gate", "precomputed"})
+            decides["gate"] = hashlib.sha256(read_gate(settings.route.gate)).hexdigest()
             decides["share"] = run.share
             decides["queries"] = _hash([[query.query_id, query.text] for query in queries])
+        if run.url:  # a service is configured elsewhere; plain OpenSearch is asked as configured here
+            return {"url": without_userinfo(run.url), "index": settings.index.name, "config": _hash(decides)}
         return {"config": _hash(decides), "index": self._index_state}
 
     def system(self, runs: Sequence[Run]) -> dict[str, Any]:
@@ -363,6 +365,14 @@ def _reading_key(reasoning: ReasoningSettings) -> str:
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def _hash_file(path: Path | None) -> str | None:
+    """Return the SHA-256 of a file's bytes; ``None`` where none is named, or it cannot be read, which is told later."""
+    try:
+        return None if path is None else hashlib.sha256(path.expanduser().read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _address(url: str) -> tuple[str | None, int | None]:

@@ -23,6 +23,7 @@ LEVELS = {
     "lrem_os.types": 0,
     "lrem_os.extras": 1,
     "lrem_os.text": 1,
+    "lrem_os.lines": 1,
     "lrem_os.config_layers": 1,
     "lrem_os.config_fields": 2,
     "lrem_os.config_query": 3,

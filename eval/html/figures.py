@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from lrem_os.eval.compare import ALPHA
+
 NONE = "–"
-_STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+_STARS = ((0.001, "***"), (0.01, "**"), (ALPHA, "*"))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -46,7 +48,7 @@ def p_text(p_value: float | None) -> str:
 
 
 def stars(p_value: float | None) -> str:
-    """Return the usual stars: three below 0.001, two below 0.01, one below 0.05."""
+    """Return the usual stars: three below 0.001, two below 0.01, one below ``ALPHA``."""
     return "" if p_value is None else next((mark for limit, mark in _STARS if p_value < limit), "")
 
 

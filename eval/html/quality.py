@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lrem_os.eval.compare import ALPHA
 from lrem_os.eval.html.figures import number, p_text, percent, signed, span, stars
 from lrem_os.eval.html.scale import linear
 from lrem_os.eval.report_file import lower_is_better
 
-_LEVEL = 0.05
 _DIMENSIONS = {"type": "query type", "route": "route", "length": "query length", "frequency": "traffic"}
 
 
@@ -19,7 +19,7 @@ def verdict(run: Mapping[str, Any], measure: str) -> str:
     if not difference or not comparison or difference["mean"] is None:
         return ""
     p_value = comparison["p_adjusted"]
-    if p_value is None or p_value >= _LEVEL or difference["mean"] == 0:
+    if p_value is None or p_value >= ALPHA or difference["mean"] == 0:
         return "open"
     return "worse" if (difference["mean"] > 0) == lower_is_better(measure) else "better"
 

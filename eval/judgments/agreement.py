@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from lrem_os.errors import InputError
 from lrem_os.eval.datasets import Qrels
-
-_CONFIDENCE = 0.95
+from lrem_os.eval.intervals import ENDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,5 +122,5 @@ def _estimate(
     known = values[np.isfinite(values)]
     if not np.isfinite(value) or not len(known):
         return Kappa(None, None, None)
-    low, high = np.quantile(known, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    low, high = np.quantile(known, ENDS)
     return Kappa(value, float(low), float(high))

@@ -7,7 +7,7 @@ log of any length fits.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ class ClickLog:
                 rows = ((search, doc, rank) for rank, value in enumerate(found, 1) if (doc := _text(value)))
                 self._database.executemany("INSERT OR IGNORE INTO hits VALUES (?, ?, ?)", rows)
 
-    def sum_up(self, on_progress: Callable[[], None] = lambda: None) -> ClickCounts:
+    def sum_up(self) -> ClickCounts:
         """Return the sums.
 
         Raises:
@@ -121,7 +121,6 @@ class ClickLog:
             "ON s.search = e.search WHERE e.position IS NOT NULL GROUP BY 1, 2, 3 ON CONFLICT DO UPDATE SET "
             "shown = shown + excluded.shown, clicked = clicked + excluded.clicked"
         )
-        on_progress()
         rows = one("SELECT qid, doc, position, shown, clicked FROM sums ORDER BY qid, doc, position").fetchall()
         if not rows:
             raise DatasetError("the log holds no impression with a query, a document and a position")

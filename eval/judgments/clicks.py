@@ -80,7 +80,9 @@ class ClickScore:
 
 
 def score_clicks(counts: ClickCounts, method: Method) -> list[ClickScore]:
-    """Return the score of every pair, in their order.
+    """Return the score of every pair, in their order; of none that was shown only where no click is expected.
+
+    At a position without one click in the whole log nobody looks, for all the log tells: no click there says nothing.
 
     The interval is Wilson's for the click rate, times impressions over exposure: what is known about the positions
     comes from the whole log, and counts as known.
@@ -105,7 +107,9 @@ def score_clicks(counts: ClickCounts, method: Method) -> list[ClickScore]:
     per_pair = zip(counts.pairs, clicked.tolist(), shown.tolist(), exposure.tolist(), strict=True)
     for (query_id, doc_id), num_clicks, num_shown, seen_as in per_pair:
         low, high = wilson(num_clicks, num_shown)
-        factor = num_shown / seen_as if seen_as > 0 else 0.0  # a position without one click in the log says nothing
+        if not seen_as:
+            continue
+        factor = num_shown / seen_as
         score = num_clicks / num_shown * factor
         scores.append(
             ClickScore(query_id, doc_id, score, low * factor, high * factor, round(num_clicks), round(num_shown))

@@ -17,6 +17,8 @@ from typing import IO, Any
 import orjson
 
 from lrem_os.errors import DatasetError, InputError
+from lrem_os.lines import claim
+from lrem_os.text import without_thinking
 
 PROMPT_VERSION = "grade-1"
 SYSTEM = """You judge how well a product answers a shopping query. You are strict and fair. The grades:
@@ -53,7 +55,6 @@ MAX_ITEM_CHARS = 3000
 """The judge reads no more of a product: a long description must not exceed the model's context."""
 
 _CHARS_PER_TOKEN = 4  # of English, roughly: for an estimate of the cost
-_THINKING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 _GRADE = re.compile(r"(?<![\w.])([0-3])(?!\w|\.\d)")
 _LABELLED = re.compile(r"\bgrade\W{0,4}(?:is\W{0,4})?([0-3])(?!\w|\.\d|\s*(?:to|or|,|-)\s*\d)", re.IGNORECASE)
 
@@ -153,10 +154,8 @@ class AnswerCache:
         return hashlib.blake2b(self._salt + b"\0" + prompt.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def _claim(self) -> None:
-        import fcntl  # POSIX only
-
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            claim(self._file)
         except OSError as exc:
             raise DatasetError(
                 "another run is writing this cache", path=self._path, hint="wait for it, or give another --cache"
@@ -190,7 +189,7 @@ def parse_grade(answer: str) -> int | None:
     >>> [parse_grade(answer) for answer in ("2.", "<think>3?</think> 1", "0 to 3: the grade is 2", "0, 1")]
     [2, 1, 2, None]
     """
-    text = _THINKING.sub("", answer)
+    text = without_thinking(answer)
     found = _LABELLED.findall(text) or sorted(set(_GRADE.findall(text)))
     return int(found[-1]) if found and (len(found) == 1 or _LABELLED.search(text)) else None
 

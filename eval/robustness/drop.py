@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lrem_os.eval.intervals import CONFIDENCE
+from lrem_os.eval.intervals import ENDS
 from lrem_os.types import Ranking
 
 Values = npt.NDArray[np.float64]
@@ -57,7 +57,7 @@ def drop_rates(clean: Values, perturbed: Values, *, resamples: int, seed: int) -
         return Drop(mean, float(per_query.mean()), math.nan, math.nan, math.nan, math.nan)
     rates = 1 - perturbed.mean(axis=1) / mean
     drawn = _resampled_rates(clean, per_query, resamples, seed)
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) if len(drawn) else (math.nan,) * 2
+    low, high = np.quantile(drawn, ENDS) if len(drawn) else (math.nan,) * 2
     spread = float(rates.std(ddof=1)) if len(rates) > 1 else math.nan
     return Drop(mean, float(per_query.mean()), float(rates.mean()), spread, float(low), float(high))
 

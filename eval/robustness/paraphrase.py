@@ -15,8 +15,10 @@ from typing import Any
 import orjson
 
 from lrem_os.errors import DatasetError
+from lrem_os.lines import cut_torn_line
+from lrem_os.text import without_thinking
 
-PROMPT_VERSION = "paraphrase-1"
+PROMPT_VERSION = "paraphrase-2"
 """Raised whenever the prompt, or what is taken from an answer, changes: it is part of the cache's key."""
 
 _PROMPT = """Rewrite this shopping query as another shopper would type it.
@@ -25,7 +27,6 @@ Answer with the new query alone, on one line.
 
 Query: {query}"""
 
-_THINKING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 _LABEL = re.compile(r"^(new query|rewritten query|query|answer)\s*:\s*", re.IGNORECASE)
 _BATCH = 32  # prompts handed over at once: a kill costs little
 _MAX_RATIO = 4  # an answer longer than this many times the query is a lecture
@@ -45,7 +46,7 @@ def parse_answer(answer: str, query: str) -> str | None:
     >>> parse_answer('Query: "couch in red"', "red sofa")
     'couch in red'
     """
-    lines = [line.strip() for line in _THINKING.sub("", answer).split("\n") if line.strip()]
+    lines = [line.strip() for line in without_thinking(answer).split("\n") if line.strip()]
     text = _LABEL.sub("", lines[0]).strip(" \t\"'“”`*") if lines else ""
     text = " ".join(text.split())
     if not text or text.casefold() == " ".join(query.split()).casefold() or len(text) > _MAX_RATIO * len(query) + 40:
@@ -94,7 +95,7 @@ class Paraphrases:
             rows.append(
                 {"key": self._key(text, seed), "query": text, "seed": seed, "paraphrase": paraphrase, **self._identity}
             )
-        if self._path is None:
+        if self._path is None or not rows:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,14 +112,12 @@ class Paraphrases:
 def _read(path: Path) -> dict[str, str | None]:
     """Return key → paraphrase. A last line without its end was being written when the process died; it is cut off."""
     try:
-        data = path.read_bytes()
+        cut_torn_line(path)
+        whole = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as exc:
         raise DatasetError(f"cannot read it: {exc.strerror or exc}", path=path) from exc
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        path.write_bytes(whole)
     known: dict[str, str | None] = {}
     for number, line in enumerate(whole.split(b"\n"), 1):
         if not line.strip():

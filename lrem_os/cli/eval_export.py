@@ -45,7 +45,8 @@ def export(
     from lrem_os.eval.output import write_whole
     from lrem_os.eval.workbench import export_files, trec_files
 
-    asked, judged = read_queries(queries), read_qrels(qrels)
+    asked = read_queries(queries)
+    judged = read_qrels(qrels, asked)
     if target == "trec":
         files, account = trec_files(asked, judged)
     else:

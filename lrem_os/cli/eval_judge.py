@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lrem_os.cli.eval_judgments import out_option, print_summary
-from lrem_os.cli.options import config_options, json_option
+from lrem_os.cli.options import config_options, json_option, split_list
 
 if TYPE_CHECKING:
     from lrem_os.eval.judgments.agreement import Agreement, Kappa
     from lrem_os.eval.judgments.judge import JudgeReport
-
-_PROGRESS_EVERY_S = 5.0
 
 
 @click.command()
@@ -82,26 +77,27 @@ def judge(
     lrem-os eval judge --queries q.jsonl --candidates pool.csv --catalog catalog.jsonl.gz \\
         --url http://localhost:8000/v1 --model judge --human qrels.txt --out judged.txt
     """
+    from lrem_os import judgments
+    from lrem_os.cli.eval_progress import eval_progress
     from lrem_os.config import load_settings
     from lrem_os.eval.output import format_qrels, write_whole
-    from lrem_os.judgments import JudgeModel, collect_pairs, compare_judges, judge_with_model, preview_judging
 
     settings = load_settings(config_path, overrides).settings
-    judge_model = JudgeModel(url, model, api_key, max_tokens, concurrency, timeout_s, structured)
+    judge_model = judgments.JudgeModel(url, model, api_key, max_tokens, concurrency, timeout_s, structured)
     answers = Path(cache or f"{out}.answers.jsonl")
-    pairs, textless = collect_pairs(
+    pairs, textless = judgments.collect_pairs(
         settings, queries=queries, candidates=candidates, catalog=catalog, depth=depth, sample=sample, seed=seed
     )
+    people = judgments.read_human(human, pairs) if human else None
     if dry_run:
-        print_summary(preview_judging(pairs, judge_model, answers) | {"without_text": textless}, as_json)
+        print_summary(judgments.preview_judging(pairs, judge_model, answers) | {"without_text": textless}, as_json)
         return
-    with _progress("judged") as on_progress:
-        report = judge_with_model(pairs, judge_model, answers, on_progress=on_progress)
-    agreement = compare_judges(human, report.grades, min_grade=min_grade) if human and report.grades else None
+    with eval_progress() as told:
+        report = judgments.judge_with_model(pairs, judge_model, answers, on_progress=partial(told, "judged"))
     write_whole(out, format_qrels(report.grades, out))
     summary = {"out": out} | _counts(report) | {"without_text": textless}
-    if agreement is not None:
-        summary["agreement"] = _agreement(agreement)
+    if people is not None and report.grades:
+        summary["agreement"] = _agreement(judgments.compare_judges(people, report.grades, min_grade=min_grade))
     for what, rows in (("ungraded", report.ungraded), ("failed", report.failed)):
         for qid, doc_id, text in rows[:3]:
             click.echo(f"{what}: {qid} {doc_id}: {text}", err=True)
@@ -142,10 +138,9 @@ def pool(
     from lrem_os.eval.output import write_whole
     from lrem_os.judgments import pool_runs
 
-    names = [part.strip() for part in runs.split(",") if part.strip()]
     rows = pool_runs(
         load_settings(config_path, overrides).settings,
-        names,
+        split_list(runs),
         queries=queries,
         depth=depth,
         judged=qrels,
@@ -188,30 +183,3 @@ def _agreement(agreement: Agreement) -> dict[str, Any]:
         "grades": list(agreement.grades),
         "table": [list(row) for row in agreement.table],
     }
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what reports progress on standard error: a bar in a terminal, a line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        yield _plain(what)
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _plain(what: str) -> Callable[[int, int], None]:
-    last = 0.0
-
-    def update(done: int, total: int) -> None:
-        nonlocal last
-        if done < total and time.monotonic() - last < _PROGRESS_EVERY_S:
-            return
-        last = time.monotonic()
-        click.echo(f"{what}: {done:,} of {total:,}", err=True)
-
-    return update

@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from lrem_os.cli.options import config_options, json_option, print_json
+from lrem_os.cli.options import config_options, json_option, print_json, split_list
 
 if TYPE_CHECKING:
     from lrem_os.robustness.paraphraser import Paraphraser
     from lrem_os.robustness.study import StudyOptions
 
 _PREVIEWED = 8  # queries a family
+_OF_FAMILY = {"synonyms": "synonyms"} | {
+    f"paraphrase_{name}": "paraphrase" for name in ("url", "model", "key", "temperature")
+}
 
 
 @click.command()
@@ -70,7 +74,10 @@ _PREVIEWED = 8  # queries a family
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @json_option
 @config_options
+@click.pass_context
 def robustness(
+    context: click.Context,
+    /,
     runs: str,
     queries: str,
     qrels: str,
@@ -97,6 +104,7 @@ def robustness(
     """
     if as_json and markdown:
         raise click.UsageError("--json and --markdown exclude each other")
+    _check_used(context)
     from lrem_os.cli.eval_progress import eval_progress
     from lrem_os.config import load_settings
     from lrem_os.eval import report, report_files
@@ -107,13 +115,15 @@ def robustness(
     study = _options(Path(work) if work else None, **options)
     settings = load_settings(config_path, overrides).settings
     if dry_run:
-        _print_preview(preview_study(settings, runs=_split(runs), queries=queries, qrels=qrels, options=study), as_json)
+        _print_preview(
+            preview_study(settings, runs=split_list(runs), queries=queries, qrels=qrels, options=study), as_json
+        )
         return
     if report_folder:
         report_files.check_folder(report_folder)
     with eval_progress() as on_progress:
         result = study_robustness(
-            settings, runs=_split(runs), queries=queries, qrels=qrels, options=study, on_progress=on_progress
+            settings, runs=split_list(runs), queries=queries, qrels=qrels, options=study, on_progress=on_progress
         )
     value = report.to_dict(result)
     if report_folder:
@@ -133,13 +143,23 @@ def robustness(
             click.echo(note)
 
 
+def _check_used(context: click.Context) -> None:
+    """Refuse options of a family that is not among those that are tried."""
+    families = split_list(context.params["families"])
+    for name, family in _OF_FAMILY.items():
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and family not in families:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} is for the family {family}, which --families does not name")
+
+
 def _options(
     work: Path | None, *, families: str, seeds: str, poison: int, limit: int | None, **options: Any
 ) -> StudyOptions:
     from lrem_os.robustness.study import StudyOptions
 
     return StudyOptions(
-        families=tuple(_split(families)),
+        families=tuple(split_list(families)),
         seeds=_seeds(seeds),
         measure=options["measure"],
         min_grade=options["min_grade"],
@@ -170,13 +190,9 @@ def _paraphraser(url: str | None, model: str | None, key: str | None, temperatur
 
 def _seeds(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in _split(text))
+        return tuple(int(part) for part in split_list(text))
     except ValueError as exc:
         raise click.BadParameter(f"{text!r}: want whole numbers, separated by commas", param_hint="--seeds") from exc
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _print_preview(found: dict[str, Any], as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lrem_os.cli.groups import ActionGroup, ActionOption, left_to_subcommand
-from lrem_os.cli.options import config_options, json_option, print_json
+from lrem_os.cli.options import config_options, json_option, print_json, split_list
 
 if TYPE_CHECKING:
     from lrem_os.eval.sbs_score import Gsb, Score
@@ -64,7 +64,7 @@ def sbs(
     with eval_progress() as on_progress:
         sheet = make_sheet(
             settings,
-            runs=[part.strip() for part in runs.split(",") if part.strip()],
+            runs=split_list(runs),
             queries=queries,
             out=out,
             catalog=catalog,

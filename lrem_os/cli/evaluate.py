@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from lrem_os.cli.eval_progress import eval_progress
 from lrem_os.cli.groups import ActionGroup, ActionOption, left_to_subcommand
-from lrem_os.cli.options import config_options, json_option, print_json
+from lrem_os.cli.options import config_options, json_option, print_json, split_list
 
 if TYPE_CHECKING:
+    from lrem_os.config import Settings
     from lrem_os.eval.result import EvalResult
 
 _COMMANDS = {  # see LazyGroup; each module is one file lrem_os/cli/eval_NAME.py
@@ -58,7 +58,7 @@ _COMMANDS = {  # see LazyGroup; each module is one file lrem_os/cli/eval_NAME.py
     "--measures",
     metavar="NAME@K,…",
     help="hitrate, recall, precision, ndcg, success, mrr, map, judged, violation  [default: ndcg@10, hitrate@10, "
-    "hitrate@100, precision@10, recall@100, judged@10]",
+    "hitrate@100, precision@10, judged@10]",
 )
 @click.option(
     "--columns", default="", metavar="NAME=COLUMN,…", help="What the files call theirs: qid=id,query=q,type=kind."
@@ -111,7 +111,8 @@ _COMMANDS = {  # see LazyGroup; each module is one file lrem_os/cli/eval_NAME.py
 @click.option(
     "--redact",
     is_flag=True,
-    help="Leave query texts and keywords out of all that is written; ids become hashes, keyed with LREM_OS_EVAL_KEY.",
+    help="Leave query texts and keywords out of the report and of what is printed; ids become hashes, keyed with "
+    "LREM_OS_EVAL_KEY. What --save-runs keeps has them.",
 )
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @json_option
@@ -162,30 +163,29 @@ def evaluate(
         return
     _check_together(context)
     from lrem_os import api
-    from lrem_os.config import load_settings
     from lrem_os.eval import redact as redaction
     from lrem_os.eval import report, report_files
     from lrem_os.eval.measures import parse_cutoffs
     from lrem_os.eval.tables import parse_columns
 
-    shown = report.check_slices(_split(slices))
+    shown = report.check_slices(split_list(slices))
     key = redaction.key_from(os.environ) if redact else b""
     if report_folder:
         report_files.check_folder(report_folder)
     given = _overrides(top_k=top_k, concurrency=concurrency, gpu_hour_price=gpu_hour)
-    settings = load_settings(config_path, (*overrides, *given)).settings
-    with _progress() as on_progress:
+    settings = _load_settings(context, config_path, (*overrides, *given))
+    with eval_progress() as on_progress:
         result = api.evaluate(
             settings,
-            runs=_split(runs),
+            runs=split_list(runs),
             queries=queries,
             qrels=qrels,
-            measures=None if measures is None else _split(measures),
+            measures=None if measures is None else split_list(measures),
             min_grade=min_grade,
             baseline=baseline,
             violations=violations,
             columns=parse_columns(columns) or None,
-            cutoffs=parse_cutoffs(_split(cutoffs)) if cutoffs is not None else (),
+            cutoffs=parse_cutoffs(split_list(cutoffs)) if cutoffs is not None else (),
             curve=curve,
             limit=limit,
             save_runs=save_runs or None,
@@ -205,6 +205,24 @@ def _check_together(context: click.Context) -> None:
         if context.params[one] and context.params[other]:
             names = {param.name: param.opts[0] for param in context.command.params}
             raise click.UsageError(f"{names[one]} and {names[other]} exclude each other")
+    if context.params["fresh"] and not context.params["save_runs"]:
+        raise click.UsageError("--fresh asks again for what --save-runs keeps, and --save-runs '' keeps nothing")
+
+
+def _load_settings(context: click.Context, config_path: str | None, overrides: Sequence[str]) -> Settings:
+    """Return the configuration; refuse options that none of the runs would heed."""
+    from lrem_os.config import load_settings
+    from lrem_os.eval.specs import parse_run_specs
+
+    settings = load_settings(config_path, overrides).settings
+    specs = parse_run_specs(split_list(context.params["runs"]), settings.eval.runs)
+    if all(spec.path for spec in specs):
+        for name, option in (("fresh", "--fresh"), ("concurrency", "--concurrency")):
+            if context.params[name]:
+                raise click.UsageError(f"{option} is about runs that are asked, and all of these are files")
+    if context.params["gpu_hour"] is not None and not any(spec.may_have_traces for spec in specs):
+        raise click.UsageError("--gpu-hour needs a run with times: TREC files have none, NAME.jsonl of --save-runs has")
+    return settings
 
 
 def _overrides(**given: float | None) -> list[str]:
@@ -220,30 +238,6 @@ def _show(result: EvalResult, slices: Sequence[str], *, as_json: bool, markdown:
         click.echo(report.to_markdown(result, slices=slices), nl=False)
     else:
         print_result(result, slices)
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what reports progress on standard error: a bar in a terminal, one line per finished run elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda run, done, total: click.echo(f"{run}: {done} of {total}", err=True) if done == total else None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(run: str, done: int, total: int) -> None:
-            if run not in tasks:
-                tasks[run] = bar.add_task(run, total=total)
-            bar.update(tasks[run], completed=done)
-
-        yield advance
 
 
 def print_result(result: EvalResult, slices: Sequence[str]) -> None:

@@ -36,6 +36,11 @@ def config_options(command: F) -> F:
     )(command)
 
 
+def split_list(text: str) -> list[str]:
+    """Return the parts of a list that is written with commas, without blanks around them and without empty ones."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def json_option(command: F) -> F:
     """Add ``--json``: one JSON document on standard output, everything else on standard error."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

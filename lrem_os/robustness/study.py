@@ -6,22 +6,25 @@ What is tried and how it is counted is in ``lrem_os.eval.robustness``; here it m
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lrem_os.api import ubi_pages
 from lrem_os.config import LoadedSettings, Settings
 from lrem_os.errors import InputError, RunError
 from lrem_os.eval.datasets import DataFile, Qrels, parse_qrels, parse_queries, read_file
 from lrem_os.eval.evaluate import evaluate_runs
 from lrem_os.eval.files import commit_here
+from lrem_os.eval.logs import read_source
 from lrem_os.eval.measures import parse_measure
 from lrem_os.eval.redact import redact
 from lrem_os.eval.result import EvalResult
 from lrem_os.eval.robustness.drop import CUTOFFS
-from lrem_os.eval.robustness.paraphrase import Paraphrases
+from lrem_os.eval.robustness.paraphrase import Ask, Paraphrases, build_prompt
 from lrem_os.eval.robustness.perturb import (
     DROPPED,
     FAMILIES,
@@ -36,6 +39,7 @@ from lrem_os.eval.robustness.study import Kept, Plan, Progress, WaysFor, run_stu
 from lrem_os.eval.robustness.words import read_synonyms
 from lrem_os.eval.selection import select_queries
 from lrem_os.eval.specs import RunSpec, parse_run_specs
+from lrem_os.lines import claimed_folder
 from lrem_os.query_plugin.served import ServedRuns
 from lrem_os.robustness.attack import attack_runs
 from lrem_os.robustness.paraphraser import Paraphraser
@@ -44,6 +48,9 @@ from lrem_os.types import Embedder, Query
 DEFAULT_FAMILIES = ("misspelling", "order", "dropped")
 DEFAULT_MEASURE = "ndcg@10"
 MAX_POISON = 10_000
+
+TO_ASK = "to ask"
+"""In place of a way: the paraphrase is not kept yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,8 @@ def study_robustness(
     options = options or StudyOptions()
     specs = {spec.name: spec for spec in _askable(parse_run_specs(runs, settings.eval.runs))}
     _check(options, specs)
-    files = {"queries": read_file(queries), "qrels": read_file(qrels)}
+    config_hash = LoadedSettings(settings, {}, None).settings_hash
+    files = {"queries": read_source(queries, ubi_pages(settings)), "qrels": read_file(qrels)}
     asked, judged, counted = _read(files, options)
     plan = _plan(settings, options)
     settings = _deep_enough(settings, plan, options)
@@ -118,28 +126,29 @@ def study_robustness(
     for spec in specs.values():
         served.check(spec)
     kept = Kept(options.work, lambda name: served.key(specs[name], counted), options.fresh)
-    study = run_study(
-        tuple(specs),
-        counted,
-        judged,
-        plan,
-        open_retriever=lambda name: served.open(specs[name], counted),
-        kept=kept,
-        on_progress=on_progress,
-    )
-    found = study_dict(study, redact=options.redact)
-    if options.poison:
-        found["poisoning"], found["notes"] = attack_runs(
-            settings,
-            specs,
+    with nullcontext() if options.work is None else claimed_folder(options.work, hint="choose another --work"):
+        study = run_study(
+            tuple(specs),
             counted,
-            count=options.poison,
-            seed=options.seeds[0],
+            judged,
+            plan,
+            open_retriever=lambda name: served.open(specs[name], counted),
             kept=kept,
-            serve=serve,
-            embedder=embedder,
             on_progress=on_progress,
         )
+        found = study_dict(study, redact=options.redact)
+        if options.poison:
+            found["poisoning"], found["notes"] = attack_runs(
+                settings,
+                specs,
+                counted,
+                count=options.poison,
+                seed=options.seeds[0],
+                kept=kept,
+                serve=serve,
+                embedder=embedder,
+                on_progress=on_progress,
+            )
     result = evaluate_runs(
         study.clean,
         asked,
@@ -149,7 +158,7 @@ def study_robustness(
         min_grade=options.min_grade,
         checksums={what: f"sha256:{file.sha256}" for what, file in files.items()},
         system=served.system(tuple(specs.values())),
-        config_hash=LoadedSettings(settings, {}, None).settings_hash,
+        config_hash=config_hash,
         commit=commit_here(),
     )
     return replace(redact(result) if options.redact else result, robustness=found)
@@ -169,10 +178,11 @@ def preview_study(
     qrels: str | Path,
     options: StudyOptions | None = None,
 ) -> dict[str, Any]:
-    """Return what ``study_robustness`` would ask, without a cluster and models (but paraphrases are asked for).
+    """Return what ``study_robustness`` would ask, without models, and without a cluster unless the queries are.
 
-    ``searches`` counts what is sent; ``queries`` has every variant: ``family``, ``seed``, ``query_id``, ``query``,
-    ``asked``, ``way``, which is empty where the query stays as it is.
+    ``searches`` counts what is sent, ``paraphrases_to_ask`` the paraphrases that are not kept yet; ``queries`` has
+    every variant: ``family``, ``seed``, ``query_id``, ``query``, ``asked``, ``way``. That is empty where the query
+    stays as it is, and ``TO_ASK`` where its paraphrase is not kept yet.
 
     Raises:
         InputError: An option, a file or a run cannot be used.
@@ -180,8 +190,14 @@ def preview_study(
     options = options or StudyOptions()
     specs = {spec.name: spec for spec in _askable(parse_run_specs(runs, settings.eval.runs))}
     _check(options, specs)
-    *_, counted = _read({"queries": read_file(queries), "qrels": read_file(qrels)}, options)
-    plan = _plan(settings, options)
+    *_, counted = _read({"queries": read_source(queries, ubi_pages(settings)), "qrels": read_file(qrels)}, options)
+    to_ask: set[tuple[str, int]] = set()
+
+    def ask_nobody(prompts: Sequence[str], seed: int) -> list[None]:
+        to_ask.update((prompt, seed) for prompt in prompts)
+        return [None] * len(prompts)
+
+    plan = _plan(settings, options, ask_nobody)
     rows = []
     for family, ways_for in plan.families.items():
         for seed in plan.seeds:
@@ -193,27 +209,38 @@ def preview_study(
                     "query_id": query.query_id,
                     "query": query.text,
                     "asked": variant.text,
-                    "way": ways.get(query.query_id, ""),
+                    "way": ways.get(query.query_id, TO_ASK if _is_open(family, query, seed, to_ask) else ""),
                 }
                 for query, variant in zip(counted, variants, strict=True)
             ]
     attacked = sum(spec.is_local for spec in specs.values()) if options.poison else 0
     searches = len(specs) * (len(counted) + len(rows)) + attacked * len(counted)
-    return {"runs": list(specs), "searches": searches, "injected": options.poison, "queries": rows}
+    return {
+        "runs": list(specs),
+        "searches": searches,
+        "injected": options.poison,
+        "paraphrases_to_ask": len(to_ask),
+        "queries": rows,
+    }
+
+
+def _is_open(family: str, query: Query, seed: int, to_ask: Container[tuple[str, int]]) -> bool:
+    return family == "paraphrase" and (build_prompt(query.text), seed) in to_ask
 
 
 def _read(files: Mapping[str, DataFile], options: StudyOptions) -> tuple[Sequence[Query], Qrels, tuple[Query, ...]]:
     """Return the queries, their judgments, and the queries that count."""
-    every, judged = parse_queries(files["queries"]), parse_qrels(files["qrels"])
+    every = parse_queries(files["queries"])
+    judged = parse_qrels(files["qrels"], every)
     asked = every[: options.limit]
     cut = {query.query_id for query in every[len(asked) :]}
     of_these = {query_id: grades for query_id, grades in judged.items() if query_id not in cut}
     return asked, of_these, select_queries(asked, of_these, options.min_grade).counted
 
 
-def _plan(settings: Settings, options: StudyOptions) -> Plan:
+def _plan(settings: Settings, options: StudyOptions, ask: Ask | None = None) -> Plan:
     return Plan(
-        _families(options),
+        _families(options, ask),
         parse_measure(options.measure),
         options.seeds,
         options.min_grade,
@@ -246,8 +273,12 @@ def _check(options: StudyOptions, specs: Mapping[str, RunSpec]) -> None:
         )
 
 
-def _families(options: StudyOptions) -> dict[str, WaysFor]:
-    """Return the ways of the families that are asked for. Raises ``InputError`` for one that lacks what it needs."""
+def _families(options: StudyOptions, ask: Ask | None) -> dict[str, WaysFor]:
+    """Return the ways of the families that are asked for; paraphrases from ``ask``, else from the configured model.
+
+    Raises:
+        InputError: A family lacks what it needs.
+    """
     found: dict[str, WaysFor] = {}
     for name in dict.fromkeys(options.families):
         if name not in FAMILIES:
@@ -256,11 +287,11 @@ def _families(options: StudyOptions) -> dict[str, WaysFor]:
                 f"no family is called {name!r}{f': do you mean {near[0]!r}?' if near else ''}",
                 hint=f"there are {', '.join(FAMILIES)}",
             )
-        found[name] = _ways(name, options)
+        found[name] = _ways(name, options, ask)
     return found
 
 
-def _ways(name: str, options: StudyOptions) -> WaysFor:
+def _ways(name: str, options: StudyOptions, ask: Ask | None) -> WaysFor:
     if name == "synonyms":
         if options.synonyms is None:
             raise InputError(
@@ -270,18 +301,18 @@ def _ways(name: str, options: StudyOptions) -> WaysFor:
         ways = synonym_ways(read_synonyms(options.synonyms))
         return lambda _queries, _seed: ways
     if name == "paraphrase":
-        return _paraphrase_ways(options)
+        return _paraphrase_ways(options, ask)
     fixed = {"misspelling": MISSPELLING, "order": ORDER, "dropped": DROPPED}[name]
     return lambda _queries, _seed: fixed
 
 
-def _paraphrase_ways(options: StudyOptions) -> WaysFor:
+def _paraphrase_ways(options: StudyOptions, ask: Ask | None) -> WaysFor:
     asked = options.paraphraser
     if asked is None:
         raise InputError("a language model writes the paraphrases: none was given", hint="--paraphrase-url and -model")
     identity = {"model": asked.model, "temperature": asked.temperature}
     path = None if options.work is None else options.work / "paraphrases.jsonl"
-    paraphrases = Paraphrases(asked.ask(), identity, path)
+    paraphrases = Paraphrases(ask or asked.ask(), identity, path)
 
     def ways(queries: Sequence[Query], seed: int) -> Mapping[str, Way]:
         found = paraphrases.of([query.text for query in queries], seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,14 +20,9 @@ PREFIX = "lrem-os-copy-"
 _POLL_S = 0.2
 _PRIVATE = ("uuid", "version", "creation_date", "provided_name", "resize", "history", "blocks", "routing", "merge")
 
-Progress = Callable[[int, int], None]
-"""Told documents copied, documents in all."""
-
 
 @contextmanager
-def temporary_copy(
-    client: OpenSearch, name: str, *, on_progress: Progress = lambda _done, _total: None
-) -> Iterator[str]:
+def temporary_copy(client: OpenSearch, name: str) -> Iterator[str]:
     """Yield the name of a copy of an index: same mapping, settings, documents and vectors; deleted at the end.
 
     A process that is killed outright leaves it behind, under a name that begins with ``PREFIX``.
@@ -35,7 +30,6 @@ def temporary_copy(
     Args:
         client: The connection.
         name: Of the index, or its alias. It is only read.
-        on_progress: Told documents copied.
 
     Raises:
         IndexMissing: There is no such index.
@@ -49,7 +43,7 @@ def temporary_copy(
         body = client.indices.get(index=state.name)[state.name]
     try:
         indices.create_index(client, copy, copied_body(body))
-        _reindex(client, state.name, copy, on_progress)
+        _reindex(client, state.name, copy)
         indices.refresh(client, copy)
         yield copy
     finally:
@@ -64,23 +58,19 @@ def copied_body(body: Mapping[str, Any]) -> dict[str, Any]:
     return {"settings": {"index": settings}, "mappings": dict(body["mappings"])}
 
 
-def _reindex(client: OpenSearch, source: str, target: str, on_progress: Progress) -> None:
+def _reindex(client: OpenSearch, source: str, target: str) -> None:
     """Copy on the server. Whatever ends it early is followed by the task's end: it would make the index anew."""
     body = {"source": {"index": source}, "dest": {"index": target, "op_type": "create"}}
     with translate_errors():
         task = client.reindex(body=body, params={"wait_for_completion": "false"})["task"]
     try:
         while not (found := _task(client, task))["completed"]:
-            status = found["task"]["status"]
-            on_progress(status["created"], status["total"])
             time.sleep(_POLL_S)
     except BaseException:
         with suppress(SearchError), translate_errors():  # the first error matters
             client.tasks.cancel(task_id=task, params={"wait_for_completion": "true"})
         raise
     _check_copied(found, source)
-    total = found["response"]["total"]
-    on_progress(total, total)
 
 
 def _task(client: OpenSearch, task: str) -> dict[str, Any]:

@@ -139,16 +139,19 @@ def load_gate(name: str) -> Gate:
     Raises:
         CheckpointError: The file cannot be read, is damaged, or is of another version.
     """
+    return parse_gate(read_gate(name), "the gate that ships" if name == DEFAULT else name)
+
+
+def read_gate(name: str) -> bytes:
+    """Return the bytes of a gate, see ``load_gate``. Raises ``CheckpointError`` where they cannot be read."""
     if name == DEFAULT:
-        path = resources.files("lrem_os.query_plugin.routing") / "default_gate.json"
-        return parse_gate(path.read_bytes(), "the gate that ships")
+        return (resources.files("lrem_os.query_plugin.routing") / "default_gate.json").read_bytes()
     try:
-        data = Path(name).expanduser().read_bytes()
+        return Path(name).expanduser().read_bytes()
     except OSError as exc:
         raise CheckpointError(
             f"the gate {name} cannot be read: {exc.strerror}", hint="set route.gate to 'default', or train one"
         ) from exc
-    return parse_gate(data, name)
 
 
 def parse_gate(data: bytes, source: str) -> Gate:

@@ -93,6 +93,7 @@ class GateRouter:
         self.gate = gate
         self._budget, self._blind_budget = budget, blind_budget
         self._allow, self._deny = _matcher(allow), _matcher(deny)
+        self._is_frozen = False
 
     @property
     def needs_signals(self) -> bool:
@@ -110,6 +111,10 @@ class GateRouter:
             return _ruled(True, "allowed")
         return None
 
+    def freeze(self) -> None:
+        """Leave the thresholds where they are: what is decided from now on changes nothing."""
+        self._is_frozen = True
+
     def decide(self, text: str, vector: NDArray[np.float32], signals: Signals | None) -> Decision:
         """Decide about one query; see ``Router``."""
         ruled = self.rule(text)
@@ -120,7 +125,8 @@ class GateRouter:
         budget = self._blind_budget if signals is None else self._budget
         threshold = budget.threshold()
         reasoned = (found.gain if budget.asks_gain else found.score) >= threshold
-        budget.observe(found.score)
+        if not self._is_frozen:
+            budget.observe(found.score)
         return Decision(
             reasoned=reasoned,
             score=found.score,

@@ -87,8 +87,8 @@ def test_judging_by_keyboard_from_start_to_score(page: Page, sheet: Path, tmp_pa
     (file,) = exported(page, tmp_path / "downloads", 1)
     score = score_sheets([file], key=tmp_path / "sheet.key.json")
     assert score.runs == ("old-run", "new-run")
-    assert (score.overall.good, score.overall.same, score.overall.bad) == (3, 1, 1)  # the query answered alike: same
-    assert score.overall.gsb == pytest.approx(2 / 5)
+    assert (score.overall.good, score.overall.same, score.overall.bad) == (3, 0, 1)
+    assert score.overall.gsb == pytest.approx(2 / (4 + 4 / 5))  # the query answered alike weighs what the five shown do
     assert (score.judges, score.skipped, score.unjudged) == ({"Ann": 4}, 1, 1)
     assert page.complaints == []
     assert [url for url in page.requests if not url.startswith(("file:", "blob:"))] == []
@@ -117,7 +117,7 @@ def test_two_judges_agree(page: Page, sheet: Path, tmp_path: Path) -> None:
         files = exported(page, tmp_path / "downloads", count)
     score = score_sheets(files, key=tmp_path / "sheet.key.json")
     assert score.agreement == 1.0
-    assert (score.overall.good, score.overall.same, score.overall.bad) == (8, 2, 2)
+    assert (score.overall.good, score.overall.same, score.overall.bad) == (8, 0, 2)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])

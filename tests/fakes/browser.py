@@ -39,6 +39,7 @@ os.dup2(int(sys.argv[1]), 3)
 os.dup2(int(sys.argv[2]), 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
+_HOW_TO_GET_ONE = "install Chromium or Chrome (apt-get install chromium), or name one in LREM_OS_BROWSER"
 _PATIENCE_S = 60.0  # of a loaded machine; a call takes milliseconds
 
 
@@ -54,11 +55,11 @@ def find_browser(cache: Path) -> tuple[str, str]:
         if path := shutil.which(name):
             return path, ""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        return "", f"no browser: none of {', '.join(_NAMES)} is on the path"
+        return "", f"no browser: none of {', '.join(_NAMES)} is on the path; {_HOW_TO_GET_ONE}"
     if not (cache / "chromium").exists():
         reason = _fetch(cache)
         if reason:
-            return "", f"no browser: none of {', '.join(_NAMES)} is on the path, and {reason}"
+            return "", f"no browser: none of {', '.join(_NAMES)} is on the path, and {reason}; {_HOW_TO_GET_ONE}"
     return str(cache / "chromium"), ""
 
 

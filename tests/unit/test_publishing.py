@@ -9,6 +9,7 @@ import pytest
 
 from lrem_os.config import IngestSettings, SearchSettings, Settings
 from lrem_os.errors import DatasetError, IndexMismatch, InputError, PublishIncomplete
+from lrem_os.eval.datasets import read_file
 from lrem_os.ingest import throttle
 from lrem_os.publishing import check_complete, publish_report
 from tests.fakes.eval_report import eval_report
@@ -107,3 +108,18 @@ def test_other_files_are_no_reports(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"runs": {}}')
     with pytest.raises(DatasetError, match="no report"):
         publish_report(settings, tmp_path / "other.json")
+
+
+def test_judgments_may_name_queries_by_their_text(settings: Settings, path: Path, tmp_path: Path) -> None:
+    report = eval_report(num_queries=40)
+    text = report["queries"]["q000"]["text"]
+    qrels = tmp_path / "quepid.csv"
+    qrels.write_text(f"query,docid,rating\n{text.upper()},a,2\n{text},b,0\n")
+    report["card"]["checksums"] = {"qrels": f"sha256:{read_file(qrels).sha256}"}
+    path.write_bytes(orjson.dumps(report))
+    found = publish_report(settings, path, qrels=qrels, dry_run=True)
+    assert counts(found)["lrem-os-eval-judgments"] == (2, 0, 0, 0)
+    report["queries"] = {qid: query | {"text": None} for qid, query in report["queries"].items()}  # as redacted
+    path.write_bytes(orjson.dumps(report))
+    with pytest.raises(InputError, match="other judgments"):
+        publish_report(settings, path, qrels=qrels, dry_run=True)

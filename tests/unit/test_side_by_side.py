@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from click.testing import CliRunner
 
 from lrem_os.cli import cli
 from lrem_os.config import SearchSettings, Settings
-from lrem_os.errors import DatasetError, InputError, RunError
+from lrem_os.errors import DatasetError, InputError, QueryError, RunError
+from lrem_os.eval.datasets import text_id
 from lrem_os.eval.sbs_votes import read_key
+from lrem_os.query_plugin.served import ServedRuns
 from lrem_os.side_by_side import make_sheet, score_sheets
+from lrem_os.types import Hit, Query, Ranking
 from tests.fakes.opensearch import FakeOpenSearch, Index
 
 PRODUCTS = [
@@ -76,6 +79,42 @@ def test_without_a_catalog_the_index_knows_the_products(data: Path, cluster: Fak
     assert titles == {"Kettle", "Pot", "d3"}
     (asked,) = [request for request in cluster.requests if request.action == "_mget"]
     assert json.loads(asked.body) == {"ids": ["d1", "d2", "d3"]}
+
+
+def test_queries_of_an_index(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def pages(index: str, *_: object) -> Iterator[list[dict[str, Any]]]:
+        asked.append(index)
+        yield [{"user_query": "Pot"}, {"user_query": "pot"}, {"user_query": "pan"}]
+
+    monkeypatch.setattr("lrem_os.side_by_side.ubi_pages", lambda _settings: pages)
+    for name, found in (("a", "d1"), ("b", "d2")):
+        Path(f"{name}.trec").write_text(f"{text_id('pot')} Q0 {found} 1 9 x\n{text_id('pan')} Q0 d3 1 9 x\n")
+    sheet = make_sheet(
+        Settings(), runs=["a.trec", "b.trec"], queries="ubi:7d", catalog="catalog.jsonl", out="sheet.html"
+    )
+    assert asked == ["ubi_queries"]
+    assert (sheet.num_pairs, sheet.num_same) == (1, 1)
+    assert [pair["query"] for pair in page_of(sheet.page)["pairs"]] == ["Pot"]
+
+
+class Always:
+    """Finds the same for every query."""
+
+    def retrieve(self, queries: Sequence[Query], *, top_k: int) -> list[Ranking]:
+        assert top_k == 10
+        return [Ranking((Hit("d2", 1.0),)) for _ in queries]
+
+
+def test_only_as_many_candidates_are_needed_as_are_shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ServedRuns, "open", lambda *_: Always())
+    settings = Settings(search=SearchSettings(candidates=50))
+    options: Any = {"runs": ["hybrid", "a.trec"], "queries": "q.jsonl", "catalog": "catalog.jsonl", "out": "sheet.html"}
+    assert settings.eval.top_k > 50
+    assert make_sheet(settings, top_k=10, **options).num_pairs == 4
+    with pytest.raises(QueryError, match="run 'hybrid': 60 hits are asked for"):
+        make_sheet(settings, top_k=60, **options)
 
 
 @pytest.mark.parametrize(

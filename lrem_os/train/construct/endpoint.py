@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +11,12 @@ from typing import Any, TypeVar
 
 from lrem_os.errors import GenerationError
 from lrem_os.extras import require
+from lrem_os.text import without_thinking
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _GIVE_UP_AFTER = 20  # requests that fail one after the other: then it is the server, not the question
-_THINKING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 
 
 class NoAnswer(Exception):
@@ -183,7 +182,7 @@ def _answer_of(completion: Any) -> Answer:
     if not choices or message is None:
         raise NoAnswer("the answer holds no message")
     choice = choices[0]
-    text = _THINKING.sub("", message.content or "").strip()
+    text = without_thinking(message.content or "").strip()
     truncated = choice.finish_reason == "length"
     if not text:
         raise NoAnswer("the answer is empty" + (": max_tokens ended it" if truncated else ""))

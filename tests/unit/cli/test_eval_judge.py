@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lrem_os.cli import cli
-from lrem_os.errors import ModelError
+from lrem_os.errors import DatasetError, ModelError
 from lrem_os.eval.datasets import read_qrels
 from tests.fakes.openai_server import BUSY, FakeOpenAI, Fault, times, when
 
@@ -108,13 +108,51 @@ def test_an_answer_may_be_held_to_a_schema(server: FakeOpenAI) -> None:
     assert "response_format" not in server.calls[-1].body
 
 
-def test_answers_without_a_grade_are_told(server: FakeOpenAI) -> None:
+def test_answers_without_a_grade_are_told(folder: Path, server: FakeOpenAI) -> None:
     server.write = lambda _text, _sample: "I would say so"
-    result = judge(server.url, "--human", "one.qrels")
+    (folder / "human.txt").write_text("q1 0 a 3\n")
+    result = judge(server.url, "--human", "human.txt")
     summary = json.loads(result.stdout)
     assert (summary["judged"], summary["ungraded"]) == (0, 3)
     assert "ungraded: q1 a: I would say so" in result.stderr
     assert "try --structured" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "human.txt: cannot read it"),
+        ("q1 0 a much\n", "human.txt:1: grade 'much'"),
+        ("q1 0 z 1\nq7 0 a 1\n", "human.txt: none of the 3 pairs that are put before the judge is in it"),
+    ],
+)
+def test_peoples_judgments_that_cannot_be_used_are_told_before_anything_is_asked(
+    folder: Path, server: FakeOpenAI, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (folder / "human.txt").write_text(text)
+    before = sorted(folder.iterdir())
+    for options in ([], ["--dry-run"]):
+        result = judge(server.url, "--human", "human.txt", *options)
+        assert isinstance(result.exception, DatasetError)
+        assert message in str(result.exception)
+    assert server.calls == []
+    assert sorted(folder.iterdir()) == before
+
+
+def test_grades_are_written_though_none_can_be_compared(folder: Path, server: FakeOpenAI) -> None:
+    server.fault = when("Sofa", Fault(400, message="too long"))
+    (folder / "human.txt").write_text("q1 0 b 0\n")  # the one pair that the judge does not answer
+    result = judge(server.url, "--human", "human.txt")
+    assert "no query and document are judged by both" in str(result.exception)
+    assert read_qrels(folder / "o.txt") == {"q1": {"a": 3}, "q2": {"c": 3}}
+
+
+def test_people_may_name_queries_by_their_text(folder: Path, server: FakeOpenAI) -> None:
+    (folder / "quepid.csv").write_text("query,docid,rating\nRed  bag,a,3\nred bag,b,0\nbags,c,1\n")
+    result = judge(server.url, "--human", "quepid.csv")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["agreement"]["pairs"] == 3
 
 
 def test_a_sheet_of_a_pool_is_judged_by_people_or_by_a_model(folder: Path, server: FakeOpenAI) -> None:

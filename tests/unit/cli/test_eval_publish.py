@@ -81,3 +81,22 @@ def test_export_with_a_name_that_the_workbench_refuses() -> None:
     result = run("export", "--queries", "q.tsv", "--qrels", "qrels.txt", "--name", "<shop>", "-o", "wb")
     assert isinstance(result.exception, InputError)
     assert "the name is '<shop>'" in str(result.exception)
+
+
+def test_export_of_judgments_that_name_a_query_by_its_text() -> None:
+    Path("quepid.csv").write_text('query,docid,rating\nRed  sofa,a,1\n"55"" tv",b,2\n')
+    result = run("export", "--to", "trec", "--queries", "q.tsv", "--qrels", "quepid.csv", "-o", "trec")
+    assert result.exit_code == 0, result.output
+    assert Path("trec/qrels.txt").read_text() == "q1 0 a 1\nq2 0 b 2\n"
+    assert "2 queries, 2 judgments" in result.stdout
+
+
+@pytest.mark.parametrize("target", ["workbench", "trec"])
+def test_export_without_a_judgment_is_no_success(target: str) -> None:
+    Path("other.txt").write_text("q7 0 a 1\n")
+    result = run("export", "--to", target, "--queries", "q.tsv", "--qrels", "other.txt", "-o", "none")
+    assert isinstance(result.exception, InputError)
+    assert "none of the judgments is about one of the queries that are exported; the first is about 'q7'" in str(
+        result.exception
+    )
+    assert not Path("none").exists()

@@ -62,8 +62,13 @@ def test_what_cannot_be_tried(runs: str, options: list[str], error: type[LremErr
     [
         (["--seeds", "5,x"], "want whole numbers"),
         (["--json", "--markdown"], "exclude each other"),
-        (["--paraphrase-url", "http://localhost:1/v1"], "go together"),
+        (["--families", "paraphrase", "--paraphrase-url", "http://localhost:1/v1"], "go together"),
         (["--poison", "-1"], "not in the range"),
+        (["--synonyms", "bad.txt"], "--synonyms is for the family synonyms, which --families does not name"),
+        (["--families", "order", "--paraphrase-url", "http://localhost:1/v1"], "--paraphrase-url is for the family"),
+        (["--paraphrase-model", "m"], "--paraphrase-model is for the family paraphrase"),
+        (["--paraphrase-key", "k"], "--paraphrase-key is for the family paraphrase"),
+        (["--paraphrase-temperature", "0.7"], "--paraphrase-temperature is for the family paraphrase"),
     ],
 )
 def test_usage(options: list[str], message: str) -> None:
@@ -82,3 +87,15 @@ def test_a_dry_run_shows_what_would_be_asked() -> None:
     text = run("--dry-run").stdout
     assert "exchange" in text
     assert "16 searches for bm25; nothing was asked" in text
+
+
+def test_a_key_in_the_environment_is_no_option_of_this_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LREM_OS_PARAPHRASE_KEY", "k")
+    assert run("--dry-run").exit_code == 0
+
+
+def test_judgments_may_name_queries_by_their_text(tmp_path: Path) -> None:
+    (tmp_path / "qrels.txt").write_text("query,docid,rating\nRed  sofa,a,1\n")
+    result = run("--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert {row["query_id"] for row in json.loads(result.stdout)["queries"]} == {"q1"}

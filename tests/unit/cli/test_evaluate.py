@@ -93,7 +93,6 @@ def test_the_default_measures(data: Path) -> None:
         "hitrate@10",
         "hitrate@100",
         "precision@10",
-        "recall@100",
         "judged@10",
     ]
     assert value["card"]["interval"]["resamples"] == 100

@@ -89,3 +89,20 @@ def test_what_is_wrong_is_told_before_the_cluster_is_asked(
     told = f"{result.output} {result.exception} {getattr(result.exception, 'hint', '')}"
     assert message in told
     assert getattr(result.exception, "exit_code", result.exit_code) == code
+
+
+@pytest.mark.parametrize(
+    ("runs", "options", "message"),
+    [
+        ("a.trec", ("--fresh",), "--fresh is about runs that are asked"),
+        ("a.trec,runs/direct.jsonl", ("--concurrency", "4"), "--concurrency is about runs that are asked"),
+        ("a.trec,b=c.run.gz", ("--gpu-hour", "2"), "--gpu-hour needs a run with times"),
+        ("bm25", ("--fresh", "--save-runs", ""), "--save-runs '' keeps nothing"),
+    ],
+)
+def test_an_option_that_none_of_the_runs_heeds_is_refused(
+    data: Path, runs: str, options: tuple[str, ...], message: str
+) -> None:
+    result = run(runs, *options)
+    assert result.exit_code == 2
+    assert message in result.output

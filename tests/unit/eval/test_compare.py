@@ -179,6 +179,24 @@ def test_underpowered_means_nothing_shown_and_much_could_be_missed() -> None:
     assert single.underpowered
 
 
+def test_equal_comparisons_count_once_and_families_are_corrected_apart() -> None:
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(0.1, 0.3, 40), rng.normal(0.1, 0.3, 40)
+    alone = compare(np.column_stack([one, two]), less_is_better=[False] * 2)
+    doubled = compare(np.column_stack([one, two, one]), less_is_better=[False] * 3)
+    assert doubled == [*alone, alone[0]]
+    apart = compare(np.column_stack([one, two, one]), less_is_better=[False] * 3, families=["a", "b", "a"])
+    assert [found.p_adjusted for found in apart] == [found.p_value for found in apart]
+    assert apart[0].minimum_detectable < alone[0].minimum_detectable
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25])
+def test_differences_that_do_not_vary_detect_nothing(value: float) -> None:
+    (found,) = compare(column(*[value] * 3), less_is_better=[False])
+    assert math.isnan(found.minimum_detectable)
+    assert found.underpowered
+
+
 def test_wins_and_losses_where_less_is_better_and_where_a_value_is_missing() -> None:
     differences = np.column_stack([[0.5, -0.25, 1e-17, 0.5], [np.nan, 0.1, 0.2, -0.3]])
     more, less = compare(differences, less_is_better=[False, True])

@@ -266,11 +266,13 @@ def test_holm_counts_all_runs_and_measures() -> None:
     qrels = {query.query_id: {"a": 1} for query in queries}
     good, bad = ({query.query_id: ranking(*docs) for query in queries} for docs in (("a", "b"), ("b", "a")))
     options = {"queries": queries, "qrels": qrels, "baseline": "run1"}
-    result = evaluate(bad, good, good, measures=["mrr@10", "precision@1"], **options)
-    for name in ("run2", "run3"):
-        for one in result.runs[name].comparison.values():
-            assert one.p_value == 2 / 2**12
-            assert one.p_adjusted == pytest.approx(4 * 2 / 2**12)
+    worse = {query.query_id: ranking("b", "x", "a") for query in queries}
+    result = evaluate(bad, good, worse, measures=["mrr@10", "precision@1"], **options)
+    found = [one for name in ("run2", "run3") for one in result.runs[name].comparison.values()]
+    assert [one.p_value for one in found] == [2 / 2**12] * 3 + [1.0]
+    assert [one.p_adjusted for one in found] == pytest.approx([4 * 2 / 2**12] * 3 + [1.0])
+    result = evaluate(bad, good, good, measures=["recall@1", "hitrate@1", "judged@1"], **options)  # all say the same
+    assert {one.p_adjusted for one in result.runs["run3"].comparison.values()} == {2 / 2**12}
     settings = EvalSettings(bootstrap=100, test="t")
     named = {"run1": bad, "run2": good}
     result = evaluate_runs(named, queries, qrels, parse_measures(["mrr@10"]), settings=settings, baseline="run1")

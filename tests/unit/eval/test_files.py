@@ -13,6 +13,7 @@ from lrem_os.eval.files import Source, evaluate_files
 from lrem_os.eval.result import EvalResult
 from lrem_os.eval.runs import read_run
 from lrem_os.eval.specs import RunSpec
+from lrem_os.lines import claimed_folder
 from lrem_os.types import Hit, Query, Ranking, Trace
 
 FAST = EvalSettings(bootstrap=100)
@@ -312,6 +313,38 @@ def test_a_service_is_asked_again_once_all_is_answered_but_a_killed_run_goes_on(
     evaluate(data, runs, Source(lambda _spec, _queries: second), save_runs=data / "runs")
     evaluate(data, runs, Source(lambda _spec, _queries: third), save_runs=data / "runs")
     assert (len(second.asked), len(third.asked)) == (24, 40)
+
+
+def test_a_service_is_asked_again_about_all_when_the_queries_have_grown(data: Path) -> None:
+    runs, asked = ["live=http://localhost:8099"], Served("direct")
+    evaluate(data, runs, Source(lambda _spec, _queries: Served("direct")), save_runs=data / "runs", limit=1)
+    evaluate(data, runs, Source(lambda _spec, _queries: asked), save_runs=data / "runs")
+    assert asked.asked == ["q1", "q2"]
+
+
+def test_a_kill_leaves_no_run_of_another_configuration(data: Path) -> None:
+    def keyed(model: str, served: Served) -> Source:
+        return Source(lambda _spec, _queries: served, lambda _spec, _queries: {"model": model})
+
+    many(data)
+    folder = data / "runs"
+    evaluate(data, ["direct"], keyed("old", Served("direct")), save_runs=folder)
+    with pytest.raises(SearchUnavailable):
+        evaluate(data, ["direct"], keyed("new", Served("direct", dies_after=20)), save_runs=folder)
+    assert [path.name for path in folder.iterdir()] == ["direct.jsonl"]
+    evaluate(data, ["direct"], keyed("new", Served("direct")), save_runs=folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["direct.jsonl", "direct.trec"]
+
+
+def test_two_evaluations_do_not_write_into_one_folder(data: Path) -> None:
+    folder = data / "runs"
+    with (
+        claimed_folder(folder, hint="wait"),
+        pytest.raises(RunError, match=f"writing into the folder {folder}") as found,
+    ):
+        evaluate(data, ["direct"], Source(closed), save_runs=folder)
+    assert found.value.hint == "wait for it, or save the runs elsewhere"
+    evaluate(data, ["direct"], Source(lambda _spec, _queries: Served("direct")), save_runs=folder)
 
 
 def test_a_limit_takes_the_first_queries_and_says_so(data: Path) -> None:

@@ -123,11 +123,11 @@ def test_votes_become_gsb_by_hand(tmp_path: Path, key: Key) -> None:
     ben = votes(tmp_path, "ben", {"q0": side(key, "q0", "new"), "q1": side(key, "q1", "old"), "q2": "skip"})
     score = score_votes(key, read_votes([ann, ben], key), resamples=200, seed=0)
     overall = score.overall
-    assert (overall.good, overall.same, overall.bad, overall.num_queries) == (3, 3, 1, 4)  # same: q2, and q4 twice
-    assert overall.gsb == pytest.approx(2 / 7)
+    assert (overall.good, overall.same, overall.bad, overall.num_queries) == (3, 1, 1, 4)
+    assert overall.gsb == pytest.approx(2 / (5 + 5 / 4))  # q4, alike, weighs what the four shown do on average
     assert -1 <= overall.low < overall.gsb < overall.high <= 1
     assert {kind: (part.good, part.same, part.bad) for kind, part in score.by_type.items()} == {
-        "even": (2, 3, 0),
+        "even": (2, 1, 0),
         "odd": (1, 0, 1),
     }
     assert (score.judges, score.skipped, score.unjudged, score.num_alike) == ({"ann": 3, "ben": 2}, 1, 1, 1)
@@ -141,6 +141,26 @@ def test_the_interval_is_the_same_every_time_and_narrow_where_all_agree(tmp_path
     assert scores[0] == scores[1]
     assert scores[0].overall.gsb == pytest.approx(4 / 5)
     assert scores[0].agreement is None
+
+
+def test_queries_answered_alike_weigh_the_same_however_the_sheet_is_split(tmp_path: Path) -> None:
+    queries = [Query(f"q{idx}", "text") for idx in range(120)]
+    shown, alike = queries[:60], queries[60:]
+    a, b = (run(first, of=shown) | run("z", of=alike) for first in ("x", "y"))
+    (tmp_path / "sheet.key.json").write_text(
+        json.dumps(build_key(draw_pairs(queries, a, b, top_k=1, seed=0), ("old", "new"), sheet="s1", top_k=1, seed=0))
+    )
+    key = read_key(tmp_path / "sheet.key.json")
+    ids = list(key.left)
+    parts = {"all": [ids], "thirds": [ids[:20], ids[20:40], ids[40:]], "half": [ids[:30]], "twice": [ids, ids]}
+    for name, judges in parts.items():
+        files = [
+            votes(tmp_path, f"{name}{at}", {query_id: side(key, query_id, "new") for query_id in part})
+            for at, part in enumerate(judges)
+        ]
+        overall = score_votes(key, read_votes(files, key), resamples=300, seed=0).overall
+        assert overall.gsb == pytest.approx(0.5)
+        assert 0.3 < overall.low < 0.5 < overall.high < 0.7
 
 
 def test_nobody_decided_anything(tmp_path: Path, key: Key) -> None:

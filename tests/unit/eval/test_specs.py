@@ -45,10 +45,11 @@ def test_routes_budgets_services_and_names_of_the_configuration() -> None:
     )
 
 
-def test_what_needs_a_reasoner_here() -> None:
-    names = ["direct", "reasoned", "routed@1%", "bm25", "a.trec", "live=http://shop:8099"]
-    assert [spec.reasons for spec in parse_run_specs(names)] == [False, True, True, False, False, False]
-    assert [spec.is_local for spec in parse_run_specs(names)] == [True, True, True, True, False, False]
+def test_what_is_asked_here_and_what_may_have_traces() -> None:
+    names = ["direct", "bm25", "a.trec", "b.run.gz", "c.jsonl", "d=/dev/fd/63", "live=http://shop:8099"]
+    specs = parse_run_specs(names)
+    assert [spec.is_local for spec in specs] == [True, True, False, False, False, False, False]
+    assert [spec.may_have_traces for spec in specs] == [True, True, False, False, True, True, True]
 
 
 def test_a_path_may_hold_an_equals_sign() -> None:

@@ -117,6 +117,15 @@ def test_the_configured_budget_moves_from_query_to_query_as_in_the_service() -> 
     assert 0 < len(by_hand) < len(TEXTS)
 
 
+def test_texts_beyond_the_set_are_held_against_one_threshold_in_whatever_order() -> None:
+    variants = [f"variant {number}" for number in range(100)]
+    first, second = (ByRouter(router(ShareBudget(0.3, window=20)), readings(), TEXTS) for _ in range(2))
+    assert sorted(reasoned(first, variants)) == sorted(reasoned(second, variants[::-1]))
+    chosen = [cosine_of(text) for text in reasoned(first, variants)]
+    left = [cosine_of(text) for text in variants if text not in reasoned(first, variants)]
+    assert max(chosen) < min(left)
+
+
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=30), st.floats(0, 1), st.randoms())
 def test_any_set_and_share(numbers: list[int], share: float, random: Any) -> None:
     texts = [f"query {number}" for number in numbers]

@@ -139,6 +139,7 @@ GRADES = {
     "The grade is 2.": 2,
     "3 3": 3,
     "<think>maybe 3</think>\n1": 1,
+    "At first I would grade: 3, but it is an accessory.</think>\n0": 0,
 }
 GRADES |= {"0-3: grade 1, no, Grade: 2": 2, "It is 2, so grade: **3**": 3}
 NO_GRADES = ("4", "12", "2.5", "", "<think>3 or", "q3", "2/3", "0, 1", "Grade (0, 1, 2 or 3)", "Grade: 0, 1, 2 or 3")

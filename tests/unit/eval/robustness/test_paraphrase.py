@@ -80,6 +80,7 @@ def test_nothing_is_kept_without_a_place() -> None:
         ('"red couch"', "red couch"),
         ("New query:  red   couch \nI kept the colour.", "red couch"),
         ("<think>a sofa is a couch</think>\nred couch", "red couch"),
+        ("a sofa is a couch</think>\nred couch", "red couch"),
         ("<think>never ends", None),
         ("", None),
         ("Red  SOFA", None),

@@ -40,6 +40,8 @@ def test_the_seed_depends_on_the_question_alone(server: FakeOpenAI, open_endpoin
 def test_thinking_is_left_out(server: FakeOpenAI, open_endpoint: Open) -> None:
     server.write = lambda _text, _sample: "<think>bags, not hats</think>\n satchel"
     assert open_endpoint().ask(CHAT, "q1").text == "satchel"
+    server.write = lambda _text, _sample: "bags, not hats</think>\n satchel"
+    assert open_endpoint().ask(CHAT, "q2").text == "satchel"
     server.write = lambda _text, _sample: "<think>bags and no end " * 20
     with pytest.raises(NoAnswer, match="empty: max_tokens ended it"):
         open_endpoint(max_tokens=8).ask(CHAT, "q1")
