@@ -143,13 +143,18 @@ def test_plain_opensearch_is_asked_as_direct(shop: tuple[Settings, Path], tmp_pa
     assert hits(tmp_path, "there") == hits(tmp_path, "direct")
 
 
+def scores(folder: Path, run: str) -> list[float]:
+    return [float(line.split()[4]) for line in (folder / f"{run}.trec").read_text().splitlines()]
+
+
 def test_concurrency_changes_no_answer(shop: tuple[Settings, Path], tmp_path: Path) -> None:
     for at_once in (1, 8):
         settings = shop[0].model_copy(update={"eval": shop[0].eval.model_copy(update={"concurrency": at_once})})
         evaluate(shop, ["bm25", "routed@50%"], settings, save_runs=tmp_path / str(at_once))
     for run in ("bm25", "routed@50%"):
         assert hits(tmp_path / "1", run) == hits(tmp_path / "8", run)
-        assert (tmp_path / "1" / f"{run}.trec").read_bytes() == (tmp_path / "8" / f"{run}.trec").read_bytes()
+        # OpenSearch itself may answer with another last digit when its segments were merged in between
+        assert scores(tmp_path / "8", run) == pytest.approx(scores(tmp_path / "1", run), rel=1e-4)
 
 
 def test_what_is_kept_is_used_until_something_changes(
