@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -65,12 +64,10 @@ def opensearch_url(node_cache: Path) -> Iterator[str]:
         yield url.rstrip("/")
         return
     from lrem_os.config import NodeSettings
-    from lrem_os.node.launch import port_is_free
     from lrem_os.node.local import reset_node, start_node
+    from tests.fakes.ports import quiet_port
 
-    # Not an ephemeral port: Java binds it a minute later, and any program may have been given it by then.
-    port = next(port for port in random.sample(range(20_000, 32_000), 100) if port_is_free(port))
-    settings = NodeSettings(name=f"test-{os.getpid()}", port=port)
+    settings = NodeSettings(name=f"test-{os.getpid()}", port=quiet_port())
     # Only while the node is started and stopped: LREM_OS_HOME moves the models too.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LREM_OS_HOME", str(node_cache))

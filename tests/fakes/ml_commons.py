@@ -14,8 +14,21 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from lrem_os.search.ml_commons.bodies import Wanted
 from tests.fakes.opensearch import Answer, Body, FakeOpenSearch, Request, _error
 
+WANTED = Wanted(
+    name="lrem-os",
+    url="http://127.0.0.1:8099",
+    key="secret",
+    index="shop-v1",
+    vector_field="v",
+    dimension=8,
+    fingerprint="abcdef",
+    read_timeout_s=30,
+    fusion={"phase_results_processors": [{"normalization-processor": {}}]},
+    batch=64,
+)
 ENDPOINTS = "plugins.ml_commons.trusted_connector_endpoints_regex"
 PRIVATE = "plugins.ml_commons.connector.private_ip_enabled"
 ALLOWED = {ENDPOINTS: ["^http://127\\.0\\.0\\.1:[0-9]+/.*$"], PRIVATE: "true"}

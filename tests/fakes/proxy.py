@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import random
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -13,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.fakes.ports import quiet_port
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,6 @@ Decide = Callable[[str, str], Fault | None]
 """Gets method and path of a request, the query string included."""
 
 _NOT_PASSED_ON = {"connection", "transfer-encoding", "content-length", "keep-alive"}
-
-
-def quiet_port() -> int:
-    """Return a free port below those that the system hands out.
-
-    A client that tries again and again while nobody listens could be given an ephemeral port itself, and be connected
-    to itself.
-    """
-    for port in random.sample(range(20_000, 32_000), 200):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise AssertionError("no port is free")
 
 
 class FaultyProxy:

@@ -13,7 +13,7 @@ import httpx
 import uvicorn
 
 from lrem_os.config import Settings
-from lrem_os.query_plugin.service.app import create_app
+from lrem_os.query_plugin.service.app import Engine, create_app
 from lrem_os.query_plugin.service.upstream import Upstream
 from tests.corpus import search_bodies
 from tests.fakes.engine import FakeEngine, vector_of
@@ -39,6 +39,14 @@ class Ways:
 @contextmanager
 def served(settings: Settings, engine: FakeEngine, node: str) -> Iterator[str]:
     """Run the service before a node; yield its URL."""
+    with running(settings, engine, node) as url:
+        yield url
+    assert engine.is_closed
+
+
+@contextmanager
+def running(settings: Settings, engine: Engine, node: str) -> Iterator[str]:
+    """Run the service with any engine; yield its URL."""
     upstream = Upstream((node,), settings.search, timeout_s=60, max_connections=20)
     config = uvicorn.Config(
         create_app(engine, upstream, settings),
@@ -62,7 +70,6 @@ def served(settings: Settings, engine: FakeEngine, node: str) -> Iterator[str]:
         server.should_exit = True
         thread.join(60)
     assert not thread.is_alive()
-    assert engine.is_closed
 
 
 def two_ways(node: str) -> Iterator[Ways]:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.fakes.proxy import quiet_port
+from tests.fakes.ports import quiet_port
 
 ROOT = Path(__file__).parents[2]
 _LIMIT_S = 240.0  # a dead man's

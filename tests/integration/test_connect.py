@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 import uuid
@@ -24,11 +23,10 @@ import yaml
 from lrem_os import connecting
 from lrem_os.config import NodeSettings, Settings
 from lrem_os.errors import Unsupported
-from lrem_os.node.launch import port_is_free
 from lrem_os.node.local import reset_node, start_node
 from lrem_os.search.mappings import build_index_body
 from tests.fakes.engine import FakeEngine, reasoned, vector_of
-from tests.fakes.proxy import quiet_port
+from tests.fakes.ports import quiet_port
 from tests.fakes.served import served
 
 pytestmark = pytest.mark.opensearch
@@ -61,8 +59,7 @@ def ml_url(node_cache: Path) -> Iterator[str]:
         if "DownloadFailed" not in last:
             raise
         pytest.skip(f"ML Commons (390 MB) could not be fetched from Maven Central: {last}")
-    port = next(port for port in random.sample(range(20_000, 32_000), 100) if port_is_free(port))
-    settings = NodeSettings(name=f"test-ml-{os.getpid()}", port=port, heap_mb=768)
+    settings = NodeSettings(name=f"test-ml-{os.getpid()}", port=quiet_port(), heap_mb=768)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LREM_OS_HOME", str(node_cache))
         node = start_node(settings, with_ml=True, fetch_java=True)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from lrem_os import api
 from lrem_os.config import Settings
@@ -18,9 +15,8 @@ from lrem_os.errors import ConfigError, LremError, QueryError, SearchUnavailable
 from lrem_os.eval.result import EvalResult
 from lrem_os.eval.runs import read_run
 from lrem_os.model.fake import FakeReasoner
-from lrem_os.query_plugin.service.app import create_app
-from lrem_os.query_plugin.service.upstream import Upstream
 from tests.conftest import free_port
+from tests.fakes.served import running
 
 pytestmark = pytest.mark.opensearch
 
@@ -83,24 +79,6 @@ def hits(folder: Path, run: str) -> dict[str, list[str]]:
     return {qid: [hit.doc_id for hit in found.hits] for qid, found in read_run(folder / f"{run}.jsonl").items()}
 
 
-def served(settings: Settings) -> Iterator[str]:
-    upstream = Upstream(settings.search.hosts, settings.search, timeout_s=60, max_connections=20)
-    app = create_app(api.open_engine(settings), upstream, settings)
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="on")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    ends = time.monotonic() + 120
-    while not server.started:
-        assert thread.is_alive(), "the service did not start"
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(60)
-
-
 def test_every_kind_of_run_together(shop: tuple[Settings, Path], tmp_path: Path) -> None:
     names = ["bm25", "direct", "hybrid", "reasoned", "hybrid+reason", "routed@0%", "routed@50%", "routed@100%"]
     result = evaluate(shop, [*names, "half", "textual", "bold"], save_runs=tmp_path, curve="ndcg@10", baseline="direct")
@@ -124,7 +102,7 @@ def test_every_kind_of_run_together(shop: tuple[Settings, Path], tmp_path: Path)
 
 
 def test_a_live_service_answers_as_the_run_of_its_route(shop: tuple[Settings, Path], tmp_path: Path) -> None:
-    for url in served(shop[0]):
+    with running(shop[0], api.open_engine(shop[0]), shop[0].search.hosts[0]) as url:
         result = evaluate(shop, ["routed", f"live={url}", "direct"], save_runs=tmp_path)
         assert hits(tmp_path, "live") == hits(tmp_path, "routed")
         live, local = result.runs["live"].traces, result.runs["routed"].traces

@@ -22,10 +22,10 @@ import pytest
 
 from lrem_os.config import CatalogSettings, NodeSettings, SearchSettings
 from lrem_os.model.fake import FakeEmbedder
-from lrem_os.node.launch import port_is_free
 from lrem_os.search import index as indices
 from lrem_os.search.client import connect
 from lrem_os.text import content_hash, embedded_text
+from tests.fakes.ports import quiet_port
 from tests.fakes.shop import Shop
 
 pytestmark = [pytest.mark.opensearch, pytest.mark.slow]
@@ -249,10 +249,7 @@ def own_node(node_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node
     from lrem_os.node.local import reset_node, start_node
 
     monkeypatch.setenv("LREM_OS_HOME", str(node_cache))
-    # Below the ports that the system hands out: a client that tries again and again while nobody listens could be
-    # given the very port it tries, be connected to itself, and keep the node from coming back.
-    port = next(port for port in random.sample(range(20_000, 32_000), 100) if port_is_free(port))
-    settings = NodeSettings(name=f"faults-{os.getpid()}", port=port, heap_mb=512)
+    settings = NodeSettings(name=f"faults-{os.getpid()}", port=quiet_port(), heap_mb=512)
     start_node(settings)
     yield settings
     reset_node(settings)

@@ -24,7 +24,8 @@ from lrem_os import api
 from lrem_os.config import NodeSettings, SearchSettings, Settings
 from tests.fakes.load import Load, Shot, statuses, told
 from tests.fakes.mind import Mind
-from tests.fakes.proxy import Fault, FaultyProxy, quiet_port
+from tests.fakes.ports import quiet_port
+from tests.fakes.proxy import Fault, FaultyProxy
 from tests.fakes.serving import Control, ModelServer, Service, wait_until
 
 pytestmark = [pytest.mark.opensearch, pytest.mark.slow]

@@ -18,6 +18,7 @@ from typing import IO, Any
 import orjson
 
 from lrem_os.errors import DatasetError, TrainingError
+from lrem_os.lines import claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +115,8 @@ class Journal:
         self._file.flush()
 
     def _claim(self) -> None:
-        import fcntl  # POSIX only
-
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            claim(self._file)
         except OSError as exc:
             raise TrainingError(
                 f"another run is writing {self._path}", hint="wait for it, or choose another --out"

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from lrem_os.config_fields import MASK
 from lrem_os.search.ml_commons.bodies import (
-    Wanted,
     connector_body,
     holds,
     ingest_pipeline_body,
@@ -19,19 +18,8 @@ from lrem_os.search.ml_commons.bodies import (
     with_key,
 )
 from lrem_os.search.ml_commons.cluster import masked
+from tests.fakes.ml_commons import WANTED
 
-WANTED = Wanted(
-    name="lrem-os",
-    url="http://127.0.0.1:8099",
-    key="secret",
-    index="shop-v1",
-    vector_field="v",
-    dimension=8,
-    fingerprint="abcdef",
-    read_timeout_s=30,
-    fusion={"phase_results_processors": [{"normalization-processor": {}}]},
-    batch=64,
-)
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

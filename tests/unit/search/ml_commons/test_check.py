@@ -11,22 +11,11 @@ from lrem_os.search.ml_commons.bodies import Wanted
 from lrem_os.search.ml_commons.check import Finding, check
 from lrem_os.search.ml_commons.cluster import Cluster
 from lrem_os.search.ml_commons.register import register
+from tests.fakes import ml_commons
 from tests.fakes.ml_commons import PRIVATE, FakeMlCommons
 from tests.fakes.opensearch import Index
 
-WANTED = Wanted(
-    name="lrem-os",
-    url="http://127.0.0.1:8099",
-    key="secret",
-    index="shop-v1",
-    vector_field="v",
-    dimension=8,
-    fingerprint="abcdef",
-    read_timeout_s=30,
-    fusion={},
-    batch=64,
-    ingest_field="title",
-)
+WANTED = replace(ml_commons.WANTED, fusion={}, ingest_field="title")
 
 
 @pytest.fixture

@@ -17,23 +17,11 @@ from lrem_os.search.ml_commons.cluster import Cluster
 from lrem_os.search.ml_commons.found import check_server, dimension_of
 from lrem_os.search.ml_commons.register import register
 from lrem_os.search.ml_commons.remove import remove
+from tests.fakes import ml_commons
 from tests.fakes.ml_commons import ENDPOINTS, PRIVATE, FakeMlCommons
 from tests.fakes.opensearch import Index
 
-WANTED = Wanted(
-    name="lrem-os",
-    url="http://127.0.0.1:8099",
-    key="secret",
-    index="shop-v1",
-    vector_field="v",
-    dimension=8,
-    fingerprint="abcdef",
-    read_timeout_s=30,
-    fusion={"phase_results_processors": [{"normalization-processor": {}}]},
-    batch=64,
-    ingest_field="title",
-    is_default=True,
-)
+WANTED = replace(ml_commons.WANTED, ingest_field="title", is_default=True)
 
 
 class Killed(BaseException):
