@@ -226,7 +226,10 @@ def _tests(result: EvalResult) -> list[str]:
         "standard deviation of the paired differences"
     ]
     for name, comparison in compared.items():
-        weak = [f"{m} ({_detectable(one)})" for m, one in comparison.items() if one.underpowered]
+        same = [m for m, one in comparison.items() if not one.wins and not one.losses]
+        if same:
+            lines.append(f"{name} has the values of {card.baseline} on every query in {', '.join(same)}")
+        weak = [f"{m} ({_detectable(one)})" for m, one in comparison.items() if one.underpowered and m not in same]
         if weak:
             lines.append(
                 f"underpowered: {name} against {card.baseline} in {', '.join(weak)}: in brackets the smallest "

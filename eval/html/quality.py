@@ -67,6 +67,8 @@ def slices(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _finding(run: Mapping[str, Any], measure: str, baseline: str) -> str:
     difference, comparison = run["difference"][measure], run["comparison"][measure]
+    if not comparison["wins"] and not comparison["losses"]:
+        return f"The {measure} of {baseline} on all {comparison['ties']} queries."
     found = f"{signed(difference['mean'])} {measure} against {baseline} {span(difference)}"
     odds = f"{p_text(comparison['p_adjusted'])} after correction"
     counts = f"{comparison['wins']} queries better, {comparison['losses']} worse, {comparison['ties']} the same"

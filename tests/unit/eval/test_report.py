@@ -148,6 +148,15 @@ def test_tests_against_the_baseline_have_a_table_and_their_sentences() -> None:
     assert "p: paired t-test, two-sided" in "".join(notes(replace(result, card=replace(card, test="t"))))
 
 
+def test_a_run_with_the_baselines_values_is_not_called_underpowered() -> None:
+    same, weak = Comparison(1.0, 1.0, math.nan, 0, 3, 0, math.nan, True), Comparison(0.2, 0.4, 0.1, 1, 1, 1, 0.08, True)
+    run = replace(RESULT.runs["a|b"], comparison={"ndcg@10": same, "mrr@10": weak})
+    told = notes(EvalResult({"bm25": RESULT.runs["bm25"], "a|b": run}, RESULT.card))
+    assert "a|b has the values of bm25 on every query in ndcg@10" in told
+    (line,) = [line for line in told if line.startswith("underpowered")]
+    assert line.startswith("underpowered: a|b against bm25 in mrr@10 (0.080):")
+
+
 def test_what_json_has_no_number_for_is_null() -> None:
     weak = Comparison(1.0, 1.0, math.nan, 0, 1, 0, math.nan, True)
     traces, cost = {"q1": Trace("direct")}, {"p": math.inf, "l": (1.0,)}

@@ -152,6 +152,13 @@ def test_findings_say_what_would_have_shown() -> None:
     assert found["text"].endswith("Too few queries to tell: only a difference of 0.045 or more would show.")
 
 
+def test_a_run_that_changes_no_query_is_said_to_be_the_same() -> None:
+    report = eval_report(("direct", "reasoned"), baseline="direct")
+    report["runs"]["reasoned"]["comparison"]["ndcg@10"] |= {"wins": 0, "losses": 0, "ties": 120, "p_adjusted": 1.0}
+    (found,) = findings(report)
+    assert (found["verdict"], found["text"]) == ("open", "The ndcg@10 of direct on all 120 queries.")
+
+
 def test_every_query_is_a_bar_until_there_are_too_many() -> None:
     few = deltas(eval_report(("a", "b"), baseline="a", measures=("ndcg@10",)))
     assert [(panel["run"], panel["count"], panel["num_queries"]) for panel in few] == [("b", 120, 120)]
