@@ -249,7 +249,7 @@ def _threads(num_lists: int) -> Iterator[None]:
 def _quiet_numba() -> Iterator[None]:
     with warnings.catch_warnings():
         # numba, while it compiles ranx's loops over queries; the loop index is the number of a query
-        warnings.filterwarnings("ignore", message=r"\s*unsafe cast from uint64 to int64")
+        warnings.filterwarnings("ignore", message=r"(\x1b\[\d+m|\s)*unsafe cast from uint64 to int64")
         yield
 
 

@@ -5,12 +5,44 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
 from lrem_os.errors import DatasetError
+
+DUPLICATE = "duplicate_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A row that is not indexed, and why.
+
+    Args:
+        path: Input file.
+        line: Line in it, from 1.
+        doc_id: The product's id, if it could be read.
+        code: ``bad_row``, ``duplicate_id``, ``model`` or ``refused``.
+        reason: Why, in a sentence.
+        row: The row as it was read, so that it can be mended and ingested again.
+    """
+
+    path: str
+    line: int
+    doc_id: str | None
+    code: str
+    reason: str
+    row: Mapping[str, Any] | str | None = None
+
+    def encode(self) -> bytes:
+        """Return its line in the file."""
+        entry = {"path": self.path, "line": self.line, "id": self.doc_id, "code": self.code, "reason": self.reason}
+        try:
+            return orjson.dumps(entry | {"row": self.row}, option=orjson.OPT_APPEND_NEWLINE, default=str)
+        except TypeError:  # the very reason it is here: too deep, or no text
+            return orjson.dumps(entry | {"row": None}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class DeadLetters:
@@ -31,31 +63,12 @@ class DeadLetters:
         if os.path.lexists(path):
             raise self._unusable("it exists already")
 
-    def add(
-        self,
-        *,
-        path: str,
-        line: int,
-        doc_id: str | None,
-        code: str,
-        reason: str,
-        row: Mapping[str, Any] | str | None = None,
-    ) -> None:
-        """Write one entry through to the file.
+    def add(self, letter: Letter) -> None:
+        """Write one entry through to the file."""
+        self.write(letter.encode())
 
-        Args:
-            path: Input file.
-            line: Line in it, from 1.
-            doc_id: The product's id, if it could be read.
-            code: ``bad_row``, ``duplicate_id``, ``model`` or ``refused``.
-            reason: Why, in a sentence.
-            row: The row as it was read, so that it can be mended and ingested again.
-        """
-        entry = {"path": path, "line": line, "id": doc_id, "code": code, "reason": reason, "row": row}
-        try:
-            data = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE, default=str)
-        except TypeError:  # the very reason it is here: too deep, or no text
-            data = orjson.dumps(entry | {"row": None}, option=orjson.OPT_APPEND_NEWLINE)
+    def write(self, data: bytes) -> None:
+        """Write the line of an encoded letter through to the file."""
         with self._lock:
             try:
                 if self._file is None:

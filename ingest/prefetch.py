@@ -36,8 +36,18 @@ class Prefetch(Generic[T]):
         self._thread.join(None if kind is None else _GRACE_S)
 
     def __iter__(self) -> Iterator[T]:
+        for item in self.ticking(None):
+            if item is not None:
+                yield item
+
+    def ticking(self, every_s: float | None) -> Iterator[T | None]:
+        """Yield the items, and ``None`` whenever none has come for so many seconds."""
         while True:
-            item, error, is_last = self._queue.get()
+            try:
+                item, error, is_last = self._queue.get(timeout=every_s)
+            except queue.Empty:
+                yield None
+                continue
             if error is not None:
                 raise error
             if is_last or item is None:

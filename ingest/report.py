@@ -105,9 +105,12 @@ class Tally:
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
 
-    def fail(self, code: str) -> None:
-        """Count one failed row."""
+    def give_up(self, code: str, *, superseded: bool = False) -> None:
+        """Count one row that is not indexed: replaced by a later one with its id, or failed."""
         with self._lock:
+            if superseded:
+                self.superseded += 1
+                return
             self.failed += 1
             self.failures[code] += 1
 

@@ -16,18 +16,21 @@ from opensearchpy import OpenSearch
 from lrem_os.config import Settings
 from lrem_os.errors import DatasetError, InputError, RequestRejected, SearchError
 from lrem_os.ingest.deadletter import DeadLetters
+from lrem_os.ingest.engine import Engine, Load, Model, open_engine
 from lrem_os.ingest.manifest import Manifest, Scan
 from lrem_os.ingest.pipeline import Pipeline
+from lrem_os.ingest.port import OpenSearchPort
 from lrem_os.ingest.report import IngestReport, Note, Tally
 from lrem_os.ingest.sources import Source, expand_sources
 from lrem_os.ingest.throttle import patiently
 from lrem_os.search import index as indices
-from lrem_os.search.bulk import BulkItem, Outcome, delete_ids, find_hashes, list_ids, send_bulk, sort_outcome
+from lrem_os.search.bulk import delete_ids, list_ids
 from lrem_os.search.mappings import build_index_body, build_mapping
 from lrem_os.types import Embedder
 
 T = TypeVar("T")
 Progress = Callable[[Tally], None]
+_COPIES_S = 30.0
 _Version = list[tuple[int, int, int]]
 
 
@@ -39,6 +42,7 @@ class IngestOptions:
         recreate: Build a new version of the index and switch the alias to it at the end.
         sync: Afterwards delete documents that the input does not have.
         dry_run: Check the input; touch nothing.
+        no_publish: With ``recreate``: leave the alias where it is, for ``lrem-os index switch``.
         file_format: Overrides what the file names say.
         dead_letters: File for rows that cannot be indexed; none: a new one in the working directory.
     """
@@ -48,6 +52,7 @@ class IngestOptions:
     dry_run: bool = False
     file_format: str | None = None
     dead_letters: Path | None = None
+    no_publish: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +60,6 @@ class _Target:
     name: str
     is_building: bool
     has_documents: bool
-
-
-class _OpenSearchPort:
-    """The index as the pipeline sees it: one that waits for a cluster that is away."""
-
-    def __init__(self, client: OpenSearch, name: str, max_wait_s: float, on_wait: Callable[[float, str], None]) -> None:
-        self._client, self._name, self._max_wait_s, self._on_wait = client, name, max_wait_s, on_wait
-
-    def find_hashes(self, ids: Sequence[str]) -> dict[str, str]:
-        return patiently(
-            lambda: find_hashes(self._client, self._name, ids),
-            max_wait_s=self._max_wait_s,
-            on_wait=self._on_wait,
-            sleep=time.sleep,
-        )
-
-    def send(self, batch: Sequence[BulkItem]) -> Outcome:
-        return sort_outcome(batch, send_bulk(self._client, self._name, batch))
 
 
 def ingest(
@@ -84,9 +71,12 @@ def ingest(
     *,
     on_progress: Progress = lambda _tally: None,
 ) -> IngestReport:
-    """Load catalogs into the index; return the account. Only a dry run goes without client and embedder.
+    """Load catalogs into the index; return the account.
+
+    Only a dry run goes without client. One that has an engine whose workers load the model goes without embedder too.
 
     Raises:
+        ConfigError: There is neither an embedder nor an engine that loads it.
         InputError: The files as a whole cannot be used, or a sync would not be safe.
         IndexMismatch: The index was built by another model or mapping.
         SearchError: OpenSearch refuses, or stays away for longer than ``ingest.max_wait_s``.
@@ -105,9 +95,10 @@ def ingest(
             _check_input(sources, scan, options, tally)
             tally.total = scan.num_rows
             run = _Run(settings, options, sources, version, manifest, tally, letters, on_progress)
-            if client is None or embedder is None or options.dry_run:
+            if client is None or options.dry_run:
                 return run.dry()
-            return run.real(client, embedder)
+            with open_engine(settings, embedder) as engine:
+                return run.real(client, engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,35 +127,40 @@ class _Run:
         pipeline.run(self.sources, self.manifest)
         return self._report(index="", published=False, previous=None)
 
-    def real(self, client: OpenSearch, embedder: Embedder) -> IngestReport:
-        target = self._patiently(lambda: open_target(client, self.settings, embedder, recreate=self.options.recreate))
-        with self._loading(client, target.name):
-            pipeline = Pipeline(
-                self.settings.catalog,
-                self.settings.ingest,
-                self.settings.index.vector_field,
-                embedder=embedder,
-                index=_OpenSearchPort(client, target.name, self.settings.ingest.max_wait_s, self._on_wait),
-                tally=self.tally,
-                dead_letters=self.letters,
-                lookup=target.has_documents,
-                on_progress=self.on_progress,
+    def real(self, client: OpenSearch, engine: Engine) -> IngestReport:
+        target = self._patiently(lambda: open_target(client, self.settings, engine, recreate=self.options.recreate))
+        with self._loading(client, target):
+            engine.load(
+                Load(
+                    OpenSearchPort(client, target.name, self.settings.ingest.max_wait_s, self._on_wait),
+                    target.name,
+                    self.sources,
+                    self.manifest,
+                    self.tally,
+                    self.letters,
+                    lookup=target.has_documents,
+                    on_progress=self.on_progress,
+                )
             )
-            pipeline.run(self.sources, self.manifest)
             self._check_same_input()
         # a rebuild that is taken up again may hold products that the input has lost meanwhile
         if self.options.sync or (target.is_building and target.has_documents):
             self._patiently(lambda: self._sync(client, target.name))
         published, previous = not target.is_building, None
-        if target.is_building and self._may_publish():
+        self._await_copies(client, target.name)
+        if target.is_building:
+            self._patiently(lambda: self._note_built(client, target.name))
+        if target.is_building and self._may_publish() and not self.options.no_publish:
             previous = self._patiently(lambda: indices.publish(client, self.settings.index.name, target.name))
             published = True
         return self._report(index=target.name, published=published, previous=previous)
 
     @contextlib.contextmanager
-    def _loading(self, client: OpenSearch, name: str) -> Iterator[None]:
+    def _loading(self, client: OpenSearch, target: _Target) -> Iterator[None]:
         """Bulk-load settings inside, the old ones afterwards, also after an error."""
-        restore = self._patiently(lambda: indices.begin_load(client, name))
+        name, is_unseen = target.name, target.is_building or not target.has_documents
+        drop = self.settings.ingest.drop_replicas and is_unseen
+        restore = self._patiently(lambda: indices.begin_load(client, name, drop_replicas=drop))
         try:
             yield
         except BaseException:
@@ -183,6 +179,17 @@ class _Run:
                 "the input changed while it was read",
                 hint="run it again: what is indexed already is not embedded again",
             )
+
+    def _await_copies(self, client: OpenSearch, name: str) -> None:
+        """Wait while replicas are being made: searches must not depend on an index that one lost node would break."""
+        while left := self._patiently(lambda: indices.copies_under_way(client, name, timeout_s=_COPIES_S)):
+            self._on_wait(_COPIES_S, f"{left} copies of shards are being made")
+
+    def _note_built(self, client: OpenSearch, name: str) -> None:
+        """Write down that the new version is whole: a switch that comes later must be able to tell."""
+        account = {"documents": indices.count_documents(client, name), "read": self.tally.read}
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        indices.note_built(client, name, account | {"failed": self.tally.failed, "at": at})
 
     def _may_publish(self) -> bool:
         return self.tally.failed <= self.settings.ingest.max_failed_share * self.tally.read
@@ -209,14 +216,14 @@ class _Run:
         )
 
 
-def open_target(client: OpenSearch, settings: Settings, embedder: Embedder, *, recreate: bool) -> _Target:
+def open_target(client: OpenSearch, settings: Settings, model: Model, *, recreate: bool) -> _Target:
     """Return the index to write, created if need be; refuse one built by another model or mapping.
 
     A rebuild that was interrupted is taken up again when it was for the same model and mapping.
     """
     alias = settings.index.name
-    identity = indices.index_identity(embedder.identity, settings.catalog.embed)
-    mapping = build_mapping(settings.catalog, settings.index, embedder.dimension)
+    identity = indices.index_identity(model.identity, settings.catalog.embed)
+    mapping = build_mapping(settings.catalog, settings.index, model.dimension, engine=settings.search.engine)
     current, versions = indices.survey(client, alias)
     if current is not None and not recreate:
         indices.check_fingerprint(current, identity)
@@ -231,13 +238,14 @@ def open_target(client: OpenSearch, settings: Settings, embedder: Embedder, *, r
                 return _existing(client, version)
     meta = indices.build_meta(identity, mapping, building=current is not None)
     name = indices.next_name(alias, versions)
-    body = build_index_body(settings.catalog, settings.index, embedder.dimension, meta)
+    engine = settings.search.engine
+    body = build_index_body(settings.catalog, settings.index, model.dimension, meta, engine=engine)
     try:
         indices.create_index(client, name, body, alias=None if current is not None else alias)
     except RequestRejected as exc:
         if "resource_already_exists" not in exc.message:
             raise
-        return open_target(client, settings, embedder, recreate=recreate)  # another ingest was faster: use its index
+        return open_target(client, settings, model, recreate=recreate)  # another ingest was faster: use its index
     return _Target(name, is_building=current is not None, has_documents=False)
 
 

@@ -14,21 +14,24 @@ from opensearchpy import OpenSearch
 
 from lrem_os.config import LoadedSettings, Settings
 from lrem_os.errors import ConfigError, RequestRejected
+from lrem_os.ingest.recording import record_ingest
 from lrem_os.ingest.report import IngestReport, Tally
 from lrem_os.ingest.run import IngestOptions
 from lrem_os.ingest.run import ingest as run_ingest
 from lrem_os.model.load import Models, check_reasoner, load_embedder
-from lrem_os.node.local import find_node
+from lrem_os.node.cluster import local_hosts
 from lrem_os.query_plugin.engine.engine import QueryEngine
+from lrem_os.query_plugin.engine.several import Engines
 from lrem_os.query_plugin.engine.shared import SharedIndex
 from lrem_os.query_plugin.retriever import DirectRetriever
 from lrem_os.query_plugin.routing.precomputed import read_precomputed, reading_fingerprint
-from lrem_os.query_plugin.routing.probe import ask_probe
+from lrem_os.query_plugin.routing.probe import PinnedProbe
 from lrem_os.query_plugin.routing.router import build_router
 from lrem_os.query_plugin.served import ServedRuns, open_direct
 from lrem_os.query_plugin.served import connect as connect
 from lrem_os.search import client as search_client
 from lrem_os.search import index as indices
+from lrem_os.search.dialect import only_opensearch
 from lrem_os.search.pages import read_pages
 from lrem_os.types import Embedder, Mode, Ranking, Reasoning
 
@@ -50,13 +53,13 @@ def ingest_catalog(
     embedder: Embedder | None = None,
     on_progress: Callable[[Tally], None] = lambda _tally: None,
 ) -> IngestReport:
-    """Load catalog files; return the account of every row.
+    """Load catalog files; return the account of every row, which Dashboards shows where it is set up.
 
     Args:
         settings: The configuration.
         files: Paths, globs, ``-`` for standard input.
         options: Recreate, sync, dry run.
-        embedder: Used in place of the configured model.
+        embedder: Used in place of the configured model, which the engine ``ray`` loads on its nodes.
         on_progress: Called with the running counters, from several threads.
     """
     options = options or IngestOptions()
@@ -64,9 +67,11 @@ def ingest_catalog(
         return run_ingest(None, settings, None, files, options, on_progress=on_progress)
     client = connect(settings)
     search_client.server_info(client)  # an unreachable or unsuitable server is told before the model is loaded
-    return run_ingest(
-        client, settings, embedder or load_embedder(settings.model), files, options, on_progress=on_progress
-    )
+    if embedder is None and settings.ingest.engine == "local":
+        embedder = load_embedder(settings.model)
+    report = run_ingest(client, settings, embedder, files, options, on_progress=on_progress)
+    record_ingest(client, report, settings.index.vector_field)
+    return report
 
 
 def list_indices(settings: Settings) -> list[dict[str, Any]]:
@@ -80,7 +85,8 @@ def list_indices(settings: Settings) -> list[dict[str, Any]]:
             "model": state.meta.get("identity", {}).get("model", "unknown"),
             "fingerprint": state.meta.get("fingerprint", ""),
             "live": alias in state.aliases,
-            "building": state.is_building,
+            "building": state.is_building and not state.built,
+            "built": state.is_building and bool(state.built),
             "loading": state.is_loading,
         }
         for state in indices.list_versions(client, alias)
@@ -155,6 +161,31 @@ def open_engine(settings: Settings, *, embedder: Embedder | None = None) -> Quer
         ModelError: A model could not be fetched or loaded.
     """
     models = Models(settings.model, settings.reasoning, embedder=embedder)
+    _check_limits(settings, models)
+    return _engine(settings, models, open_direct(settings, models, "vector", with_source=False, reason=False))
+
+
+def open_engines(settings: Settings, *, embedder: Embedder | None = None) -> Engines[QueryEngine]:
+    """Return an engine for the configured model, and one for each of ``serve.models``.
+
+    The index may hold vectors of any of them. Raises as ``open_engine`` does.
+    """
+    each = [(settings, Models(settings.model, settings.reasoning, embedder=embedder))]
+    for other in settings.other_models().values():
+        # what was reasoned ahead of time is the configured model's
+        route = other.route.model_copy(update={"precomputed": None})
+        each.append((other.model_copy(update={"route": route}), Models(other.model, other.reasoning)))
+    for one, models in each:
+        _check_limits(one, models)
+    state = indices.require_index(connect(settings), settings.index.name)
+    known = {indices.model_fingerprint(models.embedder.identity): (one, models) for one, models in reversed(each)}
+    live, of_live = known.get(state.model, each[0])
+    direct = open_direct(live, of_live, "vector", with_source=False, reason=False)  # refuses a model that is unknown
+    configured = indices.model_fingerprint(each[0][1].embedder.identity)
+    return Engines({key: _engine(one, models, direct) for key, (one, models) in known.items()}, configured)
+
+
+def _check_limits(settings: Settings, models: Models) -> None:
     reasons = models.given or _has_reasoner(settings)
     if reasons and settings.serve.reason_limit_s <= settings.reasoning.timeout_s:
         raise ConfigError(
@@ -162,20 +193,24 @@ def open_engine(settings: Settings, *, embedder: Embedder | None = None) -> Quer
             f" {settings.reasoning.timeout_s:g}: a batch that is merely slow would count as hung",
             hint="make serve.reason_limit_s the larger one",
         )
-    direct = open_direct(settings, models, "vector", with_source=False, reason=False)
-    if not reasons:
-        return QueryEngine(models.embedder, settings.serve)
+
+
+def _engine(settings: Settings, models: Models, direct: DirectRetriever) -> QueryEngine:
+    if not models.given and not _has_reasoner(settings):
+        return QueryEngine(models.embedder, settings.serve, endpoints=lambda: models.endpoints)
     reasoner = models.reasoning_embedder
     fingerprint = reading_fingerprint(reasoner.identity, models.reasoner.identity, settings.reasoning)
     file = settings.route.precomputed
+    model = indices.model_fingerprint(models.embedder.identity)
     return QueryEngine(
         models.embedder,
         settings.serve,
         reasoner=reasoner,
         router=build_router(settings.route),
-        probe=partial(ask_probe, direct.client, direct.index, direct.setup, timeout_s=_PROBE_TIMEOUT_S),
+        probe=PinnedProbe(direct.client, direct.index, direct.setup, model, timeout_s=_PROBE_TIMEOUT_S),
         shared=_shared_index(settings, direct.client, fingerprint, reasoner.dimension),
         ahead=None if file is None else read_precomputed(file, fingerprint=fingerprint, dimension=reasoner.dimension),
+        endpoints=lambda: models.endpoints,
     )
 
 
@@ -185,7 +220,7 @@ def serve(
     embedder: Embedder | None = None,
     on_listening: Callable[[str], None] = lambda _url: None,
 ) -> None:
-    """Run the HTTP service until SIGTERM or Ctrl-C; see ``open_engine`` for what else it raises.
+    """Run the HTTP service until SIGTERM or Ctrl-C; see ``open_engines`` for what else it raises.
 
     Args:
         settings: The configuration.
@@ -195,13 +230,19 @@ def serve(
     Raises:
         ConfigError: The address is taken, or TLS files cannot be used.
         DependencyMissing: The extra ``serve`` is not installed.
+        Unsupported: ``search.engine`` is elasticsearch.
     """
     from lrem_os.query_plugin.service.server import run
     from lrem_os.query_plugin.service.upstream import Upstream
 
-    node = None if settings.search.hosts else find_node(settings.node)
-    hosts = settings.search.hosts or ((node.url,) if node is not None else ())
-    engine = open_engine(settings, embedder=embedder)  # says what is wrong where there is no cluster
+    only_opensearch(
+        settings.search.engine,
+        "`lrem-os serve`",
+        why="it answers in OpenSearch's query language (neural, hybrid, search_pipeline)",
+        hint="query with `lrem-os search`, or with open_retriever in Python: the same rankings",
+    )
+    hosts = settings.search.hosts or local_hosts(settings.node)
+    engine = open_engines(settings, embedder=embedder)  # says what is wrong where there is no cluster
     upstream = Upstream(
         hosts,
         settings.search,

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from lrem_os import config_layers
+from lrem_os.config_dashboards import DashboardsSettings
 from lrem_os.config_fields import (
     Section,
     allowed_values,
@@ -35,11 +36,16 @@ from lrem_os.config_fields import (
     without_userinfo,
 )
 from lrem_os.config_query import ConnectSettings, RouteSettings, ServeSettings
-from lrem_os.config_runs import NamedRun, check_name, check_runs
+from lrem_os.config_ray import RaySettings
+from lrem_os.config_runs import NamedRun, check_name, check_runs, with_overrides
 from lrem_os.errors import ConfigError
 
 DEFAULT_FILE = "lrem-os.yaml"
 """Read from the working directory when no ``-c`` is given; it may be absent."""
+
+
+ELASTICSEARCH_VERSION = "9.5.3"
+"""What the local node runs with ``engine: elasticsearch``."""
 
 
 def cache_dir() -> Path:
@@ -81,13 +87,19 @@ class ModelSettings(Section):
         "transformers", description="transformers or vLLM in this process, or any OpenAI-compatible server."
     )
     url: str | None = Field(None, description="The server's address up to /v1, for backend openai.")
+    urls: tuple[str, ...] = Field((), description="Further servers with the same model; requests go to all of them.")
     api_key: SecretStr | None = Field(None, description="Better in LREM_OS__MODEL__API_KEY than in a file.")
 
     @model_validator(mode="after")
     def _check(self) -> ModelSettings:
-        if self.backend == "openai" and not self.url:
+        if self.backend == "openai" and not self.servers:
             raise ValueError("model.backend is openai: set model.url too")
         return self
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The addresses of all servers."""
+        return (*([self.url] if self.url else ()), *self.urls)
 
 
 class ReasoningSettings(Section):
@@ -103,6 +115,7 @@ class ReasoningSettings(Section):
         "transformers", description="transformers or vLLM in this process, or any OpenAI-compatible server."
     )
     url: str | None = Field(None, description="The server's address up to /v1, for backend openai.")
+    urls: tuple[str, ...] = Field((), description="Further servers with the same model; requests go to all of them.")
     api_key: SecretStr | None = Field(None, description="Better in LREM_OS__REASONING__API_KEY than in a file.")
     chat: bool = Field(False, description="Ask through the model's chat template: for an instruct model as published.")
     timeout_s: float = Field(
@@ -135,20 +148,30 @@ class ReasoningSettings(Section):
     def _check(self) -> ReasoningSettings:
         if abs(sum(self.weights) - 1.0) > 1e-6:
             raise ValueError(f"reasoning.weights is {list(self.weights)}: make it sum to 1")
-        if self.backend == "openai" and not (self.url and self.name):
+        if self.backend == "openai" and not (self.servers and self.name):
             raise ValueError("reasoning.backend is openai: set reasoning.url and reasoning.name too")
         if self.adapter and not self.name:
             raise ValueError("reasoning.adapter is set: set reasoning.name too, the model that it was trained on")
         return self
 
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The addresses of all servers."""
+        return (*([self.url] if self.url else ()), *self.urls)
+
 
 class SearchSettings(Section):
     """The OpenSearch cluster and how it is queried."""
 
+    engine: Literal["opensearch", "elasticsearch"] = Field(
+        "opensearch", description="What the cluster is; on elasticsearch fusion is done here, not by the server."
+    )
     hosts: tuple[str, ...] = Field((), description="URLs of the cluster; empty: the local node of `lrem-os node up`.")
     user: str | None = Field(None, description="User name for basic authentication.")
     password: SecretStr | None = Field(None, description="Better in LREM_OS__SEARCH__PASSWORD than in a file.")
-    token: SecretStr | None = Field(None, description="Bearer token; better in LREM_OS__SEARCH__TOKEN than in a file.")
+    token: SecretStr | None = Field(
+        None, description="Bearer token, or API key of Elasticsearch; better in LREM_OS__SEARCH__TOKEN than in a file."
+    )
     ca_file: Path | None = Field(None, description="CA bundle that signed the cluster's certificate.")
     verify_tls: bool = Field(True, description="Refuse certificates that do not verify.")
     timeout_s: float = Field(30.0, gt=0, description="Seconds until a request is given up.")
@@ -184,12 +207,26 @@ class NodeSettings(Section):
     """The local OpenSearch node that `lrem-os node` runs."""
 
     name: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="Several nodes have several names.")
-    version: str = Field("3.6.0", description="OpenSearch version fetched from Maven Central.")
+    engine: Literal["opensearch", "elasticsearch"] = Field(
+        "opensearch", description="What it runs; where it is not given, that of search.engine."
+    )
+    version: str = Field("3.6.0", description="Version fetched from Maven Central; of Elasticsearch: 9.5.3.")
     port: int | None = Field(
         None, ge=1024, le=65535, description="HTTP port; none: 9200, or a free one when it is taken."
     )
-    heap_mb: int = Field(1024, ge=256, description="Java heap, MiB.")
+    heap_mb: int = Field(1024, ge=256, description="Java heap, MiB; of each node.")
+    nodes: int | None = Field(
+        None, ge=1, le=9, description="Nodes of one local cluster; none: as many as at its last start, else 1."
+    )
     java_home: Path | None = Field(None, description="A Java 21 or newer; none: looked for in the usual places.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _version_of_engine(cls, data: Any) -> Any:
+        """Elasticsearch has a default version of its own."""
+        if isinstance(data, Mapping) and data.get("engine") == "elasticsearch":
+            return {"version": ELASTICSEARCH_VERSION, **data}
+        return data
 
 
 class CatalogSettings(Section):
@@ -256,12 +293,20 @@ class IndexSettings(Section):
 class IngestSettings(Section):
     """How a catalog is loaded."""
 
+    engine: Literal["local", "ray"] = Field(
+        "local", description="What reads, embeds and writes: this process, or a Ray cluster (section ray)."
+    )
     window: int = Field(1024, ge=1, le=100_000, description="Documents embedded together: sorted by length inside it.")
     bulk_docs: int = Field(500, ge=1, le=100_000, description="Documents in one bulk request at most.")
     bulk_bytes: int = Field(5_000_000, ge=10_000, description="Bytes in one bulk request at most.")
     senders: int = Field(4, ge=1, le=64, description="Bulk requests on their way at once at most; adapts downwards.")
     max_retries: int = Field(8, ge=0, description="Tries again per document after 429, 503 or a time-out.")
     max_wait_s: float = Field(300.0, gt=0, description="How long to wait for a cluster that does not answer.")
+    drop_replicas: bool = Field(
+        False,
+        description="Load without replicas what no search is answered from yet: faster, but a node that is lost"
+        " takes its part of the new index with it.",
+    )
     max_text_chars: int = Field(100_000, ge=100, description="A longer embedded text is cut, and reported.")
     max_failed_share: float = Field(
         0.01, ge=0, le=1, description="A rebuilt index with a larger share of failed rows is not published."
@@ -313,15 +358,38 @@ class Settings(Section):
     catalog: CatalogSettings = CatalogSettings()
     index: IndexSettings = IndexSettings()
     ingest: IngestSettings = IngestSettings()
+    ray: RaySettings = RaySettings()
     eval: EvalSettings = EvalSettings()
     route: RouteSettings = RouteSettings()
     serve: ServeSettings = ServeSettings()
     connect: ConnectSettings = ConnectSettings()
+    dashboards: DashboardsSettings = DashboardsSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _node_of_engine(cls, data: Any) -> Any:
+        """The local node is what is searched, where it is not told otherwise."""
+        search, node = (data.get(name, {}) if isinstance(data, Mapping) else None for name in ("search", "node"))
+        if isinstance(search, Mapping) and isinstance(node, Mapping) and "engine" in search:
+            return {**data, "node": {"engine": search["engine"], **node}}
+        return data
 
     @model_validator(mode="after")
     def _check_runs(self) -> Settings:
         check_runs(self.eval.runs, {"search": self.search, "reasoning": self.reasoning})
+        self.other_models()
         return self
+
+    def other_models(self) -> dict[str, Settings]:
+        """Return the configuration as each of ``serve.models`` has it. Raises ``ValueError`` for one that is wrong."""
+        found = {}
+        for name, other in self.serve.models.items():
+            where = f"serve.models.{name}"
+            model = with_overrides(ModelSettings(), other.model, f"{where}.model")
+            reasoning = with_overrides(self.reasoning, other.reasoning, f"{where}.reasoning")
+            update = {"model": model.model_copy(update={"api_key": self.model.api_key}), "reasoning": reasoning}
+            found[name] = self.model_copy(update=update)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +455,8 @@ def _problem(error: Any, written: config_layers.Layer) -> str:
     reason = without_userinfo(str(error["msg"]).removeprefix("Value error, "))
     key = ".".join(path[:2])
     if not path:  # a rule over several sections: its message begins with the key
-        return f"{written['eval.runs'].source}: {reason}" if "eval.runs" in written else reason
+        key = ".".join(reason.split(".")[:2])
+        return f"{written[key].source}: {reason}" if key in written else reason
     if any(not part.isdigit() for part in path[2:]):  # inside a mapping
         reason = f"{'.'.join(path[1:])}: {reason}"
     if key not in written:  # a rule over several keys: its message names them

@@ -74,13 +74,20 @@ def read_file(path: Path, kinds: Mapping[str, Kind]) -> Layer:
 def read_env(environ: Mapping[str, str], kinds: Mapping[str, Kind]) -> Layer:
     """Return what variables of the form ``LREM_OS__SECTION__KEY`` set; an empty one sets nothing.
 
+    A secret may also stand in a file, which ``LREM_OS__SECTION__KEY_FILE`` names: so orchestrators hand secrets over.
+
     Raises:
-        ConfigError: A variable has the prefix but names no key.
+        ConfigError: A variable has the prefix but names no key; a secret's file cannot be read, or is empty.
     """
     keys = {env_name(key): key for key in kinds}
+    in_files = {f"{env_name(key)}_FILE": key for key, kind in kinds.items() if kind == "secret"}
     layer: Layer = {}
     for name in sorted(environ):
         if not name.startswith(ENV_PREFIX):
+            continue
+        if name in in_files and name not in keys:
+            if environ[name]:
+                layer.setdefault(in_files[name], Written(_read_secret(Path(environ[name]), name), f"env {name}"))
             continue
         if name not in keys:
             raise ConfigError(
@@ -137,6 +144,20 @@ def _read_text(path: Path) -> str:
         ) from exc
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
+
+
+def _read_secret(path: Path, name: str) -> str:
+    """Return the text of a secret's file, without the line end that editors add."""
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{name} names {path}, which cannot be read: {reason}") from exc
+    if not text:
+        raise ConfigError(
+            f"{name} names {path}, which is empty", hint="write the secret into it, or unset the variable"
+        )
+    return text
 
 
 def _sections(loader: yaml.SafeLoader, root: yaml.Node, path: Path, kinds: Mapping[str, Kind]) -> Layer:

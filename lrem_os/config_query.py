@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
@@ -38,6 +38,13 @@ class RouteSettings(Section):
     allow: tuple[str, ...] = Field((), description="Queries that are always reasoned about; * stands for anything.")
     deny: tuple[str, ...] = Field((), description="Queries that never are; wins over allow.")
     precomputed: Path | None = Field(None, description="File of `lrem-os precompute`: these queries ask no model.")
+
+
+class OtherModel(Section):
+    """A model that the service knows beside the configured one."""
+
+    model: dict[str, Any] = Field(description="A section model of its own: what is not named has its default.")
+    reasoning: dict[str, Any] = Field({}, description="Keys of reasoning, in place of its own.")
 
 
 class ServeSettings(Section):
@@ -110,6 +117,12 @@ class ServeSettings(Section):
         description="OpenSearch index where services share what they reasoned; none: each has its own.",
     )
     shared_cache_ms: float = Field(20.0, gt=0, description="How long to wait for an answer from there.")
+
+    models: dict[str, OtherModel] = Field(
+        {},
+        description="Models beside the configured one, by a name: a version of the index whose vectors are from one of"
+        " them is asked with it (docs/model-change.md).",
+    )
 
     @model_validator(mode="after")
     def _check_serve(self) -> ServeSettings:

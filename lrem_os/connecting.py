@@ -13,6 +13,7 @@ from lrem_os.config import Settings
 from lrem_os.errors import ConfigError
 from lrem_os.search import client as search_client
 from lrem_os.search import index as indices
+from lrem_os.search.dialect import Version, only_opensearch
 from lrem_os.search.ml_commons.bodies import Wanted
 from lrem_os.search.ml_commons.check import Finding, check
 from lrem_os.search.ml_commons.cluster import Change, Cluster
@@ -76,6 +77,7 @@ def disconnect_service(settings: Settings, *, dry_run: bool = False) -> Outcome:
         SearchError: The cluster failed.
         Unsupported: The cluster has no ML Commons.
     """
+    _check_engine(settings)
     client = api.connect(settings)
     check_server(search_client.server_info(client))
     cluster = Cluster(client, settings.connect.timeout_s, is_rehearsal=dry_run)
@@ -103,6 +105,7 @@ def service_url(settings: Settings) -> str:
 
 
 def _open(settings: Settings, *, dry_run: bool) -> tuple[Cluster, Wanted]:
+    _check_engine(settings)
     url = service_url(settings)
     client = api.connect(settings)
     info = search_client.server_info(client)
@@ -111,7 +114,16 @@ def _open(settings: Settings, *, dry_run: bool) -> tuple[Cluster, Wanted]:
     return cluster, _wanted(settings, cluster, url, info.version)
 
 
-def _wanted(settings: Settings, cluster: Cluster, url: str, version: search_client.Version) -> Wanted:
+def _check_engine(settings: Settings) -> None:
+    only_opensearch(
+        settings.search.engine,
+        "`lrem-os connect`",
+        why="it registers the service in ML Commons",
+        hint="query from outside: `lrem-os search`, or lrem_os.search in Python",
+    )
+
+
+def _wanted(settings: Settings, cluster: Cluster, url: str, version: Version) -> Wanted:
     state = indices.require_index(cluster.client, settings.index.name)
     return Wanted(
         name=settings.connect.name,

@@ -30,6 +30,7 @@ from lrem_os.node.home import node_root
 from lrem_os.node.local import find_node, node_health, usable_java
 from lrem_os.search import index as indices
 from lrem_os.search.client import ServerInfo, server_info, translate_errors
+from lrem_os.search.dialect import dialect_of
 from lrem_os.search.mappings import build_mapping
 from lrem_os.types import Embedder
 
@@ -116,17 +117,20 @@ def judge_gpu(device: str, *, has_gpu: bool, torch_sees_it: bool | None) -> Chec
 def judge_server(info: ServerInfo, health: str) -> Check:
     """Judge a cluster that answers and is new enough."""
     version = ".".join(map(str, info.version))
-    message = f"OpenSearch {version}, {health}"
+    name = dialect_of(info.engine).name
+    message = f"{name} {version}, {health}"
     if health == "red":
         return Check("cluster", "fail", message, "look at GET _cluster/allocation/explain and at the logs")
     if info.plugins is None:
         return Check("cluster", "warn", f"{message}; its plugins may not be listed with these credentials")
-    missing = {plugin: use for plugin, use in _PLUGINS.items() if plugin not in info.plugins}
+    needed = set(dialect_of(info.engine).plugins["hybrid"])
+    missing = {name: use for name, use in _PLUGINS.items() if name in needed and name not in info.plugins}
     if missing:
         needs = "; ".join(f"{plugin}, needed for {use}" for plugin, use in missing.items())
         hint = "install them on every node (bin/opensearch-plugin), or search with --mode bm25"
         return Check("cluster", "fail", f"{message}, lacks the plugins {needs}", hint)
-    return Check("cluster", "ok", f"{message}, with k-NN and neural-search")
+    with_plugins = ", with k-NN and neural-search" if info.engine == "opensearch" else ""
+    return Check("cluster", "ok", f"{message}{with_plugins}")
 
 
 def judge_leftovers(versions: Iterable[indices.IndexState]) -> list[Check]:
@@ -136,7 +140,10 @@ def judge_leftovers(versions: Iterable[indices.IndexState]) -> list[Check]:
         if state.is_loading:
             message = f"{state.name} has bulk-load settings (no refresh, no replicas): a load runs, or one was killed"
             checks.append(Check("index", "warn", message, "if none runs: `lrem-os index restore`"))
-        if state.is_building:
+        if state.built and state.is_building:
+            hint = f"`lrem-os index switch {state.name}` looks whether it is fit"
+            checks.append(Check("index", "ok", f"{state.name} is built and not live", hint))
+        elif state.is_building:
             message = f"{state.name} was rebuilt only in part and is not live"
             hint = f"run the same `lrem-os ingest --recreate` again, or `lrem-os index drop {state.name}`"
             checks.append(Check("index", "warn", message, hint))
@@ -227,7 +234,7 @@ def _reasoner(settings: Settings) -> Check:
         return Check("reasoner", "ok", "none configured (reasoning.name): --reason needs one")
     name = reasoning.name or settings.model.name
     if reasoning.backend == "openai":
-        return Check("reasoner", "ok", f"{name} at {without_userinfo(reasoning.url or '')}, not asked")
+        return Check("reasoner", "ok", f"{name} at {without_userinfo(', '.join(reasoning.servers))}, not asked")
     if name.startswith("fake:"):
         return Check("reasoner", "ok", f"{name}, for tests")
     if absent := inventory.missing(name, reasoning.revision):
@@ -266,5 +273,6 @@ def _index(client: OpenSearch, settings: Settings, embedder: Embedder | None) ->
     if embedder is None:
         return Check("index", "warn", f"{message}; without the model nobody knows whether its vectors fit")
     indices.check_fingerprint(state, indices.index_identity(embedder.identity, settings.catalog.embed))
-    indices.check_mapping(state, build_mapping(settings.catalog, settings.index, embedder.dimension))
+    engine = settings.search.engine
+    indices.check_mapping(state, build_mapping(settings.catalog, settings.index, embedder.dimension, engine=engine))
     return Check("index", "ok", f"{message}, embedded by this model from these fields")

@@ -21,6 +21,7 @@
     │ ├ JavaMissing                           no Java 21 or newer
     │ ├ PortInUse
     │ └ DownloadFailed
+    ├ RayError                 exit 12        the Ray cluster of an ingest
     ├ ServiceError             exit 11        the running service cannot take a request
     │ ├ Overloaded             retryable      a queue is full
     │ └ ShuttingDown           retryable      it is about to end
@@ -209,6 +210,13 @@ class DownloadFailed(NodeError):
     """A part of the node could not be fetched, or its checksum is wrong."""
 
     code = "download_failed"
+
+
+class RayError(LremError):
+    """The Ray cluster of an ingest cannot be used, or has lost what the run needs."""
+
+    code = "ray"
+    exit_code = 12
 
 
 class ServiceError(LremError):

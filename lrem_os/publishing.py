@@ -23,7 +23,8 @@ from lrem_os.eval.report_file import load_report
 from lrem_os.ingest.writer import BulkWriter
 from lrem_os.search import index as indices
 from lrem_os.search.bulk import BulkItem, Outcome, bulk_batches, find_hashes, send_bulk, sort_outcome
-from lrem_os.search.client import server_info, translate_errors
+from lrem_os.search.client import engine_of, server_info, translate_errors
+from lrem_os.search.dialect import spoken
 from lrem_os.search.fields import HASH_FIELD
 from lrem_os.types import Document, Query
 
@@ -140,7 +141,7 @@ def check_complete(found: Publication) -> None:
 def put_template(client: OpenSearch, name: str, body: dict[str, Any]) -> None:
     """Create or replace a composable index template."""
     with translate_errors():
-        client.indices.put_index_template(name=name, body=body)
+        client.indices.put_index_template(name=name, body=spoken(engine_of(client), body))
 
 
 def _open_index(client: OpenSearch, name: str, template: dict[str, Any]) -> None:

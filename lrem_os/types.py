@@ -21,6 +21,9 @@ Mode = Literal["bm25", "vector", "hybrid"]
 
 MODES: tuple[Mode, ...] = ("bm25", "vector", "hybrid")
 
+Engine = Literal["opensearch", "elasticsearch"]
+"""Which search server."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

@@ -1,4 +1,6 @@
-"""Answers queries with OpenSearch alone: reason where asked to, embed, ask, order. What is served is what is evaluated.
+"""Answers queries with OpenSearch, or Elasticsearch, alone: reason where asked to, embed, ask, order.
+
+What is served is what is evaluated.
 
 A reasoned query has the reasoned vector, the keywords in its text leg, and ``reasoning.weights`` in fusion; one about
 which the reasoner says nothing is asked exactly as without it. Models read a query as ``normalise_query`` has it, as in
@@ -22,15 +24,21 @@ from opensearchpy import OpenSearch
 from lrem_os.config import CatalogSettings, IndexSettings, ReasoningSettings, SearchSettings
 from lrem_os.errors import QueryError, Unsupported
 from lrem_os.model.reasoning import combine_keywords
+from lrem_os.search.bulk import find_rows
 from lrem_os.search.client import ServerInfo, search_many, translate_errors
+from lrem_os.search.dialect import dialect_of
 from lrem_os.search.filters import build_filter
+from lrem_os.search.fusion import fused_answer
 from lrem_os.search.hits import may_tie_beyond, page_of, parse_response, with_legs
 from lrem_os.search.requests import (
     SearchSetup,
     as_sent,
     build_body,
+    build_fused_bodies,
     build_leg_bodies,
+    fused_here,
     fusion_pipeline,
+    hidden_fields,
     is_blank,
     widen,
 )
@@ -38,12 +46,6 @@ from lrem_os.text import normalise_query
 from lrem_os.types import Embedder, Mode, Query, Ranking, Reasoner, Reasoning, ReasoningEmbedder, Trace
 
 _BATCH = 32  # queries in one _msearch: well under a second of work, so a time-out means trouble
-
-_PLUGINS: Mapping[Mode, tuple[str, ...]] = {
-    "bm25": (),
-    "vector": ("opensearch-knn",),
-    "hybrid": ("opensearch-knn", "opensearch-neural-search"),
-}
 
 
 def build_retriever(
@@ -87,14 +89,15 @@ def build_retriever(
         raise QueryError(f"mode {mode!r} needs vectors, and this reasoner cannot embed", hint="use mode bm25")
     if mode != "bm25" and embedder is None:
         raise QueryError(f"mode {mode!r} needs an embedding model, and none was given", hint="use mode bm25")
-    missing = [name for name in _PLUGINS[mode] if info.plugins is not None and name not in info.plugins]
+    dialect = dialect_of(search.engine)
+    missing = [name for name in dialect.plugins[mode] if info.plugins is not None and name not in info.plugins]
     if missing:
         raise Unsupported(
             f"mode {mode!r} needs the plugin {' and '.join(missing)}, which the cluster lacks",
             hint="install it, use mode bm25, or start a local node with `lrem-os node up`",
         )
     fused = search.model_copy(update={"weights": reasoning.weights})
-    if mode == "hybrid":  # a server that cannot do it is told apart before the first query
+    if mode == "hybrid" and dialect.fuses:  # a server that cannot do it is told apart before the first query
         fusion_pipeline(search, info.version)
         if reasoner is not None:
             fusion_pipeline(fused, info.version, key="reasoning.weights")
@@ -187,18 +190,22 @@ class DirectRetriever:
 
     def _together(self, read: Sequence[Read], top_k: int) -> list[Ranking]:
         """Return what is found in one ``_msearch``; a query's time there is what OpenSearch says that it took."""
-        bodies = [self._body(one, top_k, 0) for one in read]
-        answers = zip(read, bodies, search_many(self.client, self.index, bodies), strict=True)
-        found = [(self._page(body, answer, top_k, 0), one) for one, body, answer in answers]
-        return [_told(ranking, one, ranking.took_ms) for ranking, one in found]
+        asked = [self._bodies(one, top_k, 0) for one in read]
+        every = search_many(self.client, self.index, [body for bodies in asked for body in bodies.values()])
+        answers = iter(every)
+        told = []
+        for one, bodies in zip(read, asked, strict=True):
+            ranking = self._page(one, bodies, {leg: next(answers) for leg in bodies}, top_k, 0)
+            told.append(_told(ranking, one, ranking.took_ms))
+        return told
 
     def _each(self, read: Sequence[Read], top_k: int) -> list[Ranking]:
         """Return what is found query by query, some at once; a query's time is that from request to answer."""
 
         def ask(one: Read) -> Ranking:
-            body = self._body(one, top_k, 0)
+            bodies = self._bodies(one, top_k, 0)
             started = time.perf_counter()
-            ranking = self._page(body, self._search(body), top_k, 0)
+            ranking = self._page(one, bodies, self._answers(bodies), top_k, 0)
             return _told(ranking, one, (time.perf_counter() - started) * 1000)
 
         with ThreadPoolExecutor(self.concurrency) as pool:
@@ -220,13 +227,16 @@ class DirectRetriever:
             QueryError: The page lies beyond what the mode ranks.
         """
         [read] = self._read([text])
-        body = self._body(read, top_k, start)
+        bodies = self._bodies(read, top_k, start)
         started = time.perf_counter()
-        answer = self._search(body)
-        page = self._page(body, answer, top_k, start)
+        answers = self._answers(bodies)
+        page = self._page(read, bodies, answers, top_k, start)
         ranking = _told(page, read, (time.perf_counter() - started) * 1000)
         if not explain or is_blank(text):
             return ranking
+        if len(bodies) > 1:  # the legs are at hand
+            return with_legs(ranking, fused_answer(answers, self._setup_for(read).search)[1])
+        [answer] = answers.values()
         if read.vector is None or self.mode != "hybrid":  # one leg: its ranks and scores are the final ones
             return with_legs(ranking, {self.mode: ranking}, first_rank=start + 1)
         num_shards = answer["_shards"]["total"]
@@ -239,17 +249,20 @@ class DirectRetriever:
         return with_legs(ranking, dict(zip(leg_bodies, found, strict=True)))
 
     def body(self, text: str, *, top_k: int = 10, start: int = 0) -> dict[str, Any]:
-        """Return the body that ``search`` sends, as it is sent.
+        """Return the body that ``search`` sends, as it is sent; where two are sent, both: under ``bm25``, ``vector``.
 
         Raises:
             QueryError: The page lies beyond what the mode ranks.
         """
-        return self._body(self._read([text])[0], top_k, start)
+        bodies = self._bodies(self._read([text])[0], top_k, start)
+        return bodies if len(bodies) > 1 else next(iter(bodies.values()))
 
-    def _body(self, read: Read, top_k: int, start: int) -> dict[str, Any]:
-        return build_body(
-            self._setup_for(read), self.mode, read.text, read.vector, top_k=top_k, start=start, keywords=read.keywords
-        )
+    def _bodies(self, read: Read, top_k: int, start: int) -> dict[str, dict[str, Any]]:
+        """Return the searches of a query: one, or one a leg where they are fused here."""
+        setup, page = self._setup_for(read), {"top_k": top_k, "start": start}
+        if read.vector is not None and fused_here(setup, self.mode, read.text):
+            return build_fused_bodies(setup, read.text, read.vector, keywords=read.keywords, **page)
+        return {self.mode: build_body(setup, self.mode, read.text, read.vector, keywords=read.keywords, **page)}
 
     def _setup_for(self, read: Read) -> SearchSetup:
         return self.reasoned if self.reasoned is not None and read.keywords else self.setup
@@ -296,13 +309,32 @@ class DirectRetriever:
             for one in read
         ]
 
-    def _page(self, body: Mapping[str, Any], answer: Mapping[str, Any], top_k: int, start: int) -> Ranking:
+    def _page(
+        self, read: Read, bodies: Mapping[str, Any], answers: Mapping[str, Mapping[str, Any]], top_k: int, start: int
+    ) -> Ranking:
+        if len(bodies) > 1:
+            ranking, _ = fused_answer(answers, self._setup_for(read).search)
+            return self._with_rows(page_of(ranking, top_k=top_k, start=start))
+        [body], [answer] = bodies.values(), answers.values()
         ranking = parse_response(answer)
         if "hybrid" not in body["query"]:
             return ranking
         if may_tie_beyond(ranking, requested=body["size"], end=start + top_k):
             ranking = parse_response(self._search(widen(body)))
         return page_of(ranking, top_k=top_k, start=start)
+
+    def _with_rows(self, page: Ranking) -> Ranking:
+        """Return a page that was fused here with the stored fields of its hits."""
+        if not self.setup.with_source or not page.hits:
+            return page
+        ids = [hit.doc_id for hit in page.hits]
+        rows = find_rows(self.client, self.index, ids, without=hidden_fields(self.setup))
+        return replace(page, hits=tuple(replace(hit, source=rows.get(hit.doc_id, {})) for hit in page.hits))
+
+    def _answers(self, bodies: Mapping[str, Any]) -> dict[str, Any]:
+        if len(bodies) == 1:
+            return {name: self._search(body) for name, body in bodies.items()}
+        return dict(zip(bodies, search_many(self.client, self.index, bodies.values()), strict=True))
 
     def _search(self, body: Mapping[str, Any]) -> dict[str, Any]:
         with translate_errors():

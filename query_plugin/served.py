@@ -24,7 +24,7 @@ from lrem_os.config_runs import with_overrides
 from lrem_os.errors import AccessDenied, ConfigError, QueryError, SearchError, SearchUnavailable
 from lrem_os.model.load import Models, check_reasoner
 from lrem_os.model.prompts import COMBINE_TEMPLATE_VERSION
-from lrem_os.node.local import find_node
+from lrem_os.node.cluster import local_hosts
 from lrem_os.query_plugin.live import LiveRetriever
 from lrem_os.query_plugin.readings import Progress, Readings
 from lrem_os.query_plugin.retriever import DirectRetriever, build_retriever
@@ -100,16 +100,15 @@ def connect(settings: Settings) -> OpenSearch:
     Raises:
         ConfigError: There is neither, or the local node was asked for what would kill it.
     """
-    node = None if settings.search.hosts else find_node(settings.node)
-    if node is not None and settings.index.engine != "lucene":
+    hosts = () if settings.search.hosts else local_hosts(settings.node)
+    if hosts and settings.index.engine != "lucene":
         raise ConfigError(
             f"index.engine {settings.index.engine!r} needs native libraries that the local node lacks",
             hint="use lucene here, or set search.hosts to a cluster that has them",
         )
     pool_size = max(10, settings.ingest.senders + 2, settings.eval.concurrency + 2)
-    return search_client.connect(
-        settings.search, default_url=node.url if node is not None else None, pool_size=pool_size
-    )
+    search = settings.search.model_copy(update={"hosts": hosts}) if hosts else settings.search
+    return search_client.connect(search, pool_size=pool_size)
 
 
 def open_direct(
@@ -234,7 +233,7 @@ class ServedRuns:
         mode = run.mode or settings.search.mode
         decides: dict[str, Any] = {
             "mode": mode,
-            "search": settings.search.model_dump(mode="json", include=_RANKS[mode]),
+            "search": settings.search.model_dump(mode="json", include=_RANKS[mode] | _kind(settings)),
             "catalog": settings.catalog.model_dump(mode="json"),
             "vector_field": settings.index.vector_field,
         }
@@ -349,6 +348,11 @@ def _is_service(client: OpenSearch, run: Run) -> bool:
     except SearchError:  # OpenSearch knows no /live, or wants credentials first: its own answer is clearer
         return False
     return isinstance(answer, Mapping) and "embedder" in answer
+
+
+def _kind(settings: Settings) -> set[str]:
+    """Return the key that says which server it is, where it is not the usual one: what was kept before stays valid."""
+    return set() if settings.search.engine == "opensearch" else {"engine"}
 
 
 def _describe_reasoning(reasoning: ReasoningSettings, models: Models) -> dict[str, Any]:

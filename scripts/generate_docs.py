@@ -51,7 +51,8 @@ def config_page() -> str:
         "# The configuration\n\n"
         "Defaults < file (`lrem-os.yaml` in the working directory, or `-c FILE`) < environment"
         f" (`{env_name('search.timeout_s')}=60`) < `--set search.timeout_s=60`. `lrem-os init` writes a commented file,"
-        " `lrem-os config show` prints every value and where it comes from. An unknown key is refused.\n"
+        " `lrem-os config show` prints every value and where it comes from. An unknown key is refused."
+        f" A secret may be in a file: `{env_name('search.password')}_FILE=/run/secrets/password`.\n"
     )
     return _NOTE + head + "".join(_section(name, model) for name, model in sections_of(Settings).items())
 

@@ -15,9 +15,13 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.fakes.ray_cluster import RayCluster
 
 # A run says the same twice: LREM_OS_EXPLORE=N looks for new examples instead, N for each property. No deadline: a busy
 # machine stalls for longer than hypothesis' 200 ms.
@@ -76,6 +80,35 @@ def opensearch_url(node_cache: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LREM_OS_HOME", str(node_cache))
         reset_node(settings)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(node_cache: Path) -> Iterator[str]:
+    """Where a real Elasticsearch answers; ``LREM_OS_TEST_ELASTICSEARCH_URL`` names one that runs already."""
+    if url := os.environ.get("LREM_OS_TEST_ELASTICSEARCH_URL"):
+        yield url.rstrip("/")
+        return
+    from lrem_os.config import NodeSettings
+    from lrem_os.node.local import reset_node, start_node
+    from tests.fakes.ports import quiet_port
+
+    settings = NodeSettings(engine="elasticsearch", name=f"elastic-{os.getpid()}", port=quiet_port(), heap_mb=512)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LREM_OS_HOME", str(node_cache))
+        node = start_node(settings, fetch_java=True)
+    yield node.url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LREM_OS_HOME", str(node_cache))
+        reset_node(settings)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayCluster]:
+    """A Ray cluster of this machine, for the session: what is ingested through Ray in this process goes there."""
+    from tests.fakes.ray_cluster import ray_cluster
+
+    with ray_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -27,7 +27,9 @@ LEVELS = {
     "lrem_os.config_layers": 1,
     "lrem_os.config_fields": 2,
     "lrem_os.config_query": 3,
+    "lrem_os.config_dashboards": 3,
     "lrem_os.config_runs": 3,
+    "lrem_os.config_ray": 3,
     "lrem_os.config": 4,
     "lrem_os.config_template": 5,
     "lrem_os.model": 5,
@@ -43,9 +45,13 @@ LEVELS = {
     "lrem_os.routing": 8,
     "lrem_os.robustness": 8,
     "lrem_os.publishing": 8,
+    "lrem_os.switching": 8,
     "lrem_os.judgments": 8,
     "lrem_os.side_by_side": 8,
+    "lrem_os.integrations": 8,
     "lrem_os.connecting": 8,
+    "lrem_os.planning": 8,
+    "lrem_os.dashboards": 8,
     "lrem_os.demo": 8,
     "lrem_os.cli": 9,
     "lrem_os.__main__": 10,
@@ -66,6 +72,8 @@ ONLY_IN = {  # package → modules that may import it, in any way
     "transformers": TORCH | {"lrem_os.cli.train_data", "lrem_os.model.quiet"},
     "peft": {"lrem_os.model.adapters", "lrem_os.model.load", "lrem_os.train"},
     "gguf": {"lrem_os.model.gguf"},
+    "haystack": {"lrem_os.integrations.haystack"},
+    "langchain_core": {"lrem_os.integrations.langchain"},
     "accelerate": {"lrem_os.train"},
     "tensorboard": {"lrem_os.train"},
     "sklearn": {"lrem_os.train", "lrem_os.cli.train_router"},  # the command only asks whether it is there
@@ -80,15 +88,19 @@ ONLY_IN = {  # package → modules that may import it, in any way
         "lrem_os.api",
         "lrem_os.doctor",
         "lrem_os.publishing",
+        "lrem_os.switching",
+        "lrem_os.planning.trial",
     },
     "jgo": {"lrem_os.node"},
     "cjdk": {"lrem_os.node"},
     "pyarrow": {"lrem_os.ingest"},
+    "ray": {"lrem_os.ingest.on_ray"},
     "fastapi": {"lrem_os.query_plugin.service"},
     "aiohttp": {"lrem_os.query_plugin.service.wire"},
     "httpx": {"lrem_os.model.openai_client", "lrem_os.train"},
     "prometheus_client": {"lrem_os.query_plugin.service.metrics"},
     "starlette": {"lrem_os.query_plugin.service"},
+    "urllib3": {"lrem_os.dashboards.server"},
     "uvicorn": {"lrem_os.query_plugin.service.server", "lrem_os.query_plugin.service.bounded"},
 }
 HEAVY = {
@@ -104,8 +116,10 @@ HEAVY = {
     "jinja2",
     "ranx",
     "sklearn",
+    "urllib3",
     "uvicorn",
     "pyarrow",
+    "ray",
     "rich",
     "opensearchpy",
     "jgo",
@@ -122,6 +136,7 @@ BROAD_EXCEPT = {
     "lrem_os.model.hf_load",  # translates what tokenizers raises: a bare Exception
     "lrem_os.model.gguf",  # translates whatever the reader of a damaged file runs into
     "lrem_os.model.vllm",  # translates what torch and the engine's process raise: no root in common
+    "lrem_os.ingest.on_ray.cluster",  # translates whatever Ray's start-up raises: a bare Exception among it
     "lrem_os.ingest.prefetch",  # carries the exception of its thread over to the consumer
 }
 

@@ -6,13 +6,23 @@ Every check runs on a copy of the source tree, so a stale ``build/`` of the chec
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+from email.message import Message
+from email.parser import HeaderParser
 from pathlib import Path
 
 import pytest
+import readme_renderer.markdown
+import yaml
+from packaging.requirements import Requirement
+from trove_classifiers import classifiers
+
+import lrem_os
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
@@ -140,3 +150,74 @@ def test_an_editable_install_finds_all_parts(editable: tuple[Path, Path]) -> Non
 def test_an_editable_install_leaks_no_top_level_names(editable: tuple[Path, Path]) -> None:
     find = "from importlib.util import find_spec; print(*map(find_spec, ('ingest', 'query_plugin', 'eval')))"
     assert run_installed(editable[1], find) == "None None None\n"
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    """What the wheel says of itself."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return HeaderParser().parsestr(archive.read(name).decode())
+
+
+def test_the_metadata_is_complete(metadata: Message) -> None:
+    assert metadata["Name"] == "lrem-os"
+    assert metadata["Version"] == lrem_os.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["License-File"] == "LICENSE"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert all(metadata[name] for name in ("Summary", "Keywords", "Author"))
+    told = metadata.get_all("Classifier") or []
+    assert told
+    assert [one for one in told if one not in classifiers] == []
+    assert not [one for one in told if one.startswith("License ::")]  # PEP 639: the expression says it
+
+
+def test_the_long_description_renders(metadata: Message) -> None:
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    page = readme_renderer.markdown.render(str(metadata.get_payload()), variant="GFM")
+    assert page is not None
+    assert re.search(r"<h1[^>]*>lrem-os<", page)
+    assert "<table>" in page
+
+
+def test_an_extra_asks_only_for_what_exists_and_is_of_some_use(metadata: Message) -> None:
+    extras = set(metadata.get_all("Provides-Extra") or [])
+    wanted: dict[str, list[Requirement]] = {extra: [] for extra in extras}
+    for requirement in map(Requirement, metadata.get_all("Requires-Dist") or []):
+        if requirement.name == "lrem-os":
+            assert requirement.extras <= extras, requirement
+        for extra in extras:
+            if requirement.marker is not None and requirement.marker.evaluate({"extra": extra}):
+                wanted[extra].append(requirement)
+    assert [extra for extra, requirements in wanted.items() if not requirements] == []
+    everything = next(one.extras for one in wanted["all"] if one.name == "lrem-os")
+    assert {"model", "remote", "train", "node", "serve", "eval", "parquet"} <= everything
+    assert not everything & {"vllm", "test"}  # an own build of torch, and tools of developers
+
+
+def test_the_plain_install_is_light(metadata: Message) -> None:
+    plain = {one.name for one in map(Requirement, metadata.get_all("Requires-Dist") or []) if one.marker is None}
+    assert not plain & {"torch", "transformers", "fastapi", "scikit-learn", "scipy", "pyarrow", "openai"}
+
+
+def test_the_source_distribution_builds_the_same_wheel(tree: Path, wheel: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(tree, tmp_path / "source")
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", tmp_path / "dist", source, cwd=tmp_path)
+    (packed,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(packed) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (folder,) = (tmp_path / "unpacked").iterdir()
+    assert {"LICENSE", "README.md", "pyproject.toml", "PKG-INFO"} <= {path.name for path in folder.iterdir()}
+    build = ("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, folder)
+    run(sys.executable, *build, cwd=tmp_path)
+    (again,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
+        assert set(first.namelist()) == set(second.namelist())
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what its format demands
+    assert citation["version"] == lrem_os.__version__
+    assert citation["license"] == "Apache-2.0"

@@ -13,7 +13,7 @@ _COMMANDS = {  # see LazyGroup
     "node": ("lrem_os.cli.node:node", "Run a local OpenSearch node, without Docker."),
     "model": ("lrem_os.cli.model:model", "Fetch and inspect models."),
     "ingest": ("lrem_os.cli.ingest:ingest", "Write a catalog with vectors into OpenSearch."),
-    "index": ("lrem_os.cli.index:index", "List, restore and drop indices."),
+    "index": ("lrem_os.cli.index:index", "List, switch, restore and drop indices."),
     "search": ("lrem_os.cli.search:search", "Search: text, vector or hybrid."),
     "reason": ("lrem_os.cli.reason:reason", "Show what the reasoner says about a query."),
     "route": ("lrem_os.cli.route:route", "Show whether a query would be reasoned about, and why."),
@@ -22,6 +22,8 @@ _COMMANDS = {  # see LazyGroup
     "connect": ("lrem_os.cli.connect:connect", "Let OpenSearch itself ask the service, through ML Commons."),
     "eval": ("lrem_os.cli.evaluate:evaluate", "Measure runs on judged queries; compare, gate, judge."),
     "train": ("lrem_os.cli.train:train", "Train a reasoner, an embedder and a router."),
+    "dashboards": ("lrem_os.cli.dashboards:dashboards", "Four dashboards in OpenSearch Dashboards."),
+    "plan": ("lrem_os.cli.plan:plan", "Show what a catalog and its traffic need: nodes, GPUs, price."),
     "doctor": ("lrem_os.cli.doctor:doctor", "Check the whole set-up and say what to do."),
     "demo": ("lrem_os.cli.demo:demo", "Node, catalog, search and evaluation in one go."),
 }

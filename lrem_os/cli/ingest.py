@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILES...")
 @click.option("--recreate", is_flag=True, help="Build a new version of the index, then switch the alias to it.")
+@click.option("--no-publish", is_flag=True, help="With --recreate: build only; `lrem-os index switch` comes later.")
 @click.option("--sync", is_flag=True, help="Afterwards delete products that the input does not have.")
 @click.option("--dry-run", is_flag=True, help="Check the input only: no model, no cluster.")
 @click.option(
@@ -31,16 +32,21 @@ if TYPE_CHECKING:
     help="Where rows go that cannot be indexed [default: INDEX-TIME.dead.jsonl here].",
 )
 @click.option("-i", "--index", "index_name", metavar="NAME", help="Index to write, instead of index.name.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Instead of ingest.engine: this process, or a Ray cluster."
+)
 @json_option
 @config_options
 def ingest(
     files: tuple[str, ...],
     recreate: bool,
+    no_publish: bool,
     sync: bool,
     dry_run: bool,
     file_format: str | None,
     dead_letters: Path | None,
     index_name: str | None,
+    engine: str | None,
     as_json: bool,
     config_path: str | None,
     overrides: tuple[str, ...],
@@ -55,7 +61,9 @@ def ingest(
     lrem-os ingest catalog.jsonl
     lrem-os ingest 'parts/*.jsonl.gz' --sync
     zcat catalog.jsonl.gz | lrem-os ingest - --set index.name=shop
+    lrem-os ingest 'parts/*.parquet' --engine ray --set ray.address=auto
     lrem-os ingest catalog.jsonl --recreate     after a change of model or mapping
+    lrem-os ingest catalog.jsonl --recreate --no-publish
 
     Exit code 7: some rows failed, the others are indexed.
     """
@@ -65,10 +73,14 @@ def ingest(
     from lrem_os.errors import IngestIncomplete
     from lrem_os.ingest.run import IngestOptions
 
+    if no_publish and not recreate:
+        raise click.UsageError("--no-publish goes with --recreate: without it there is nothing to switch to")
     if index_name:
         overrides = (*overrides, f"index.name={index_name}")
+    if engine:
+        overrides = (*overrides, f"ingest.engine={engine}")
     settings = load_settings(config_path, overrides).settings
-    options = IngestOptions(recreate, sync, dry_run, file_format, dead_letters)
+    options = IngestOptions(recreate, sync, dry_run, file_format, dead_letters, no_publish)
     with ingest_progress() as on_progress:
         report = api.ingest_catalog(settings, files, options, on_progress=on_progress)
     if as_json:
@@ -76,7 +88,7 @@ def ingest(
 
         print_json({**asdict(report), "adds_up": report.adds_up})
     else:
-        print_report(report)
+        print_report(report, no_publish=no_publish)
     if report.failed:
         raise IngestIncomplete(
             f"{report.failed} of {report.read} rows could not be indexed",
@@ -84,7 +96,7 @@ def ingest(
         )
 
 
-def print_report(report: IngestReport) -> None:
+def print_report(report: IngestReport, *, no_publish: bool = False) -> None:
     """Print the account of an ingest."""
     verb = "would be indexed" if report.dry_run else "indexed"
     click.echo(
@@ -107,6 +119,9 @@ def print_report(report: IngestReport) -> None:
     if report.previous:
         click.echo(f"alias {report.alias} now points to {report.index}; the old one is kept until you drop it:")
         click.echo(f"  lrem-os index drop {report.previous}")
+    elif not report.published and no_publish and not report.dry_run:
+        click.echo(f"{report.index} is built; alias {report.alias} still points to the version before:")
+        click.echo(f"  lrem-os index switch {report.index}")
     elif not report.published and not report.dry_run:
         click.echo(
             f"alias {report.alias} was NOT switched to {report.index}: more rows failed than "

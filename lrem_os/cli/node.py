@@ -14,6 +14,7 @@ from lrem_os.cli.options import config_options, json_option, print_json
 
 if TYPE_CHECKING:
     from lrem_os.config import NodeSettings
+    from lrem_os.node.local import RunningNode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +33,7 @@ def _node_settings(config_path: str | None, overrides: Sequence[str], **values: 
 
 @click.group()
 def node() -> None:
-    """Run a local OpenSearch with k-NN and neural-search, without Docker.
+    """Run a local OpenSearch with k-NN and neural-search, or an Elasticsearch, without Docker.
 
     It comes from Maven Central, needs Java 21 or newer, listens on this machine only, and keeps its data between
     starts. Everything lies in the user's cache folder (root: /var/cache/lrem-os); LREM_OS_HOME moves it.
@@ -40,6 +41,8 @@ def node() -> None:
     \b
     lrem-os node up                          fetch, start, wait until it answers
     lrem-os node up --name two --port 9400   another one beside it
+    lrem-os node up --name trio --nodes 3    three that make one cluster
+    lrem-os node up --engine elasticsearch   Elasticsearch in its place
     lrem-os node down                        stop it; the data stays
     """
 
@@ -47,7 +50,14 @@ def node() -> None:
 @node.command()
 @_name_option
 @click.option("--port", type=int, default=None, help="HTTP port [default: node.port; else 9200, or a free one].")
-@click.option("--heap-mb", type=int, default=None, help="Java heap, MiB [default: node.heap_mb].")
+@click.option("--nodes", type=int, default=None, help="How many make one cluster [default: as at its last start; 1].")
+@click.option(
+    "--engine",
+    type=click.Choice(["opensearch", "elasticsearch"]),
+    default=None,
+    help="What it runs [default: node.engine; else search.engine].",
+)
+@click.option("--heap-mb", type=int, default=None, help="Java heap of each, MiB [default: node.heap_mb].")
 @click.option("--with", "extras", type=click.Choice(["ml"]), multiple=True, help="ml: add ML Commons (390 MB more).")
 @click.option("--fetch-java", is_flag=True, help="Fetch a Java when none is found.")
 @config_options
@@ -55,6 +65,8 @@ def node() -> None:
 def up(
     name: str | None,
     port: int | None,
+    nodes: int | None,
+    engine: str | None,
     heap_mb: int | None,
     extras: tuple[str, ...],
     fetch_java: bool,
@@ -64,41 +76,79 @@ def up(
 ) -> None:
     """Start the node and wait until it answers; one that runs already is left alone.
 
+    With --nodes 3, NAME, NAME-2 and NAME-3 make one cluster; up, down, status, restart and reset then mean all of them,
+    and `up` starts those that are gone. A node that was alone keeps its data and becomes the first.
+
     \b
     lrem-os node up
     lrem-os node up --with ml --heap-mb 2048
+    lrem-os node up --name trio --nodes 3 --heap-mb 512
+    lrem-os node up --engine elasticsearch --name elastic
     """
     from lrem_os.cli.node_progress import node_progress
-    from lrem_os.node.local import start_node
+    from lrem_os.node.cluster import start_nodes
 
-    settings = _node_settings(config_path, overrides, name=name, port=port, heap_mb=heap_mb)
+    given = {"name": name, "port": port, "nodes": nodes, "engine": engine, "heap_mb": heap_mb}
+    settings = _node_settings(config_path, overrides, **given)
     with node_progress() as on_progress:
-        running = start_node(settings, with_ml="ml" in extras, fetch_java=fetch_java, on_progress=on_progress)
+        found = start_nodes(settings, with_ml="ml" in extras, fetch_java=fetch_java, on_progress=on_progress)
+    _show_running(found, as_json)
+
+
+def _show_running(found: Sequence[RunningNode], as_json: bool) -> None:
     if as_json:
-        print_json(asdict(running))
+        rest = {"nodes": [asdict(one) for one in found]} if len(found) > 1 else {}
+        print_json(asdict(found[0]) | rest)
+        return
+    from lrem_os.node.program import program_of
+
+    for one in found:
+        title = program_of(one.engine).title
+        click.echo(f"{title} {one.version} runs at {one.url} (node {one.name}, process {one.pid})")
+
+
+@node.command()
+@_name_option
+@click.option("--only", is_flag=True, help="Of a cluster, the named node alone.")
+@config_options
+@json_option
+def down(name: str | None, only: bool, config_path: str | None, overrides: Sequence[str], as_json: bool) -> None:
+    """Stop the node, or all nodes of the cluster; the data stays.
+
+    \b
+    lrem-os node down
+    lrem-os node down --name two
+    lrem-os node down --name trio --only    the first of the cluster; the others go on
+    """
+    from lrem_os.node.cluster import stop_nodes
+
+    settings = _node_settings(config_path, overrides, name=name)
+    stopped = stop_nodes(settings, only=only)
+    if as_json:
+        print_json({"name": settings.name, "stopped": bool(stopped), "nodes": stopped})
     else:
-        click.echo(f"OpenSearch {running.version} runs at {running.url} (node {running.name}, process {running.pid})")
+        for one in stopped or (settings.name,):
+            click.echo(f"node {one} {'stopped' if stopped else 'was not running'}")
 
 
 @node.command()
 @_name_option
 @config_options
 @json_option
-def down(name: str | None, config_path: str | None, overrides: Sequence[str], as_json: bool) -> None:
-    """Stop the node; its data stays.
+def restart(name: str | None, config_path: str | None, overrides: Sequence[str], as_json: bool) -> None:
+    """Restart the node; of a cluster, one node after the other, so that it goes on answering.
+
+    The next one goes when every shard has all its copies again; indices need a replica (index.replicas) for that.
 
     \b
-    lrem-os node down
-    lrem-os node down --name two
+    lrem-os node restart --name trio
     """
-    from lrem_os.node.local import stop_node
+    from lrem_os.cli.node_progress import node_progress
+    from lrem_os.node.cluster import restart_nodes
 
-    settings = _node_settings(config_path, overrides, name=name)
-    stopped = stop_node(settings)
-    if as_json:
-        print_json({"name": settings.name, "stopped": stopped})
-    else:
-        click.echo(f"node {settings.name} {'stopped' if stopped else 'was not running'}")
+    with node_progress() as on_progress:
+        found = restart_nodes(_node_settings(config_path, overrides, name=name), on_progress=on_progress)
+    _show_running(found, as_json)
 
 
 @node.command()
@@ -112,23 +162,26 @@ def status(name: str | None, config_path: str | None, overrides: Sequence[str], 
     lrem-os node status
     lrem-os node status --json
     """
-    from lrem_os.node.local import find_node, node_health
+    from lrem_os.node.cluster import find_nodes
+    from lrem_os.node.local import node_health
 
     settings = _node_settings(config_path, overrides, name=name)
-    running = find_node(settings)
-    if running is None:
+    found = find_nodes(settings)
+    if not found:
         if as_json:
             print_json({"name": settings.name, "running": False})
         else:
             click.echo(f"node {settings.name} does not run (start it: lrem-os node up)")
         return 1
-    values = {"running": True, "health": node_health(running), **asdict(running)}
+    each = [{"running": True, "health": node_health(one), **asdict(one)} for one in found]
     if as_json:
-        print_json(values)
-    else:
+        print_json(each[0] | ({"nodes": each} if len(each) > 1 else {}))
+        return 0
+    for values in each:
         for key, value in values.items():
             shown = ", ".join(value) or "none" if isinstance(value, tuple) else value
-            click.echo(f"{key.replace('_', ' '):<10} {shown}")
+            if shown != "":
+                click.echo(f"{key.replace('_', ' '):<10} {shown}")
     return 0
 
 
@@ -162,14 +215,14 @@ def reset(name: str | None, yes: bool, config_path: str | None, overrides: Seque
     lrem-os node reset
     lrem-os node reset --name two --yes
     """
-    from lrem_os.node.local import reset_node
+    from lrem_os.node.cluster import reset_nodes
 
     settings = _node_settings(config_path, overrides, name=name)
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("this deletes every index of the node: say --yes")
         click.confirm(f"Delete every index of node {settings.name}?", abort=True)
-    deleted = reset_node(settings)
+    deleted = bool(reset_nodes(settings))
     if as_json:
         print_json({"name": settings.name, "deleted": deleted})
     else:

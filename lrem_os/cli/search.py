@@ -110,6 +110,10 @@ def _is_terminal() -> bool:
 
 
 def _print_body(index: str, body: dict[str, Any], as_json: bool) -> None:
+    if "query" not in body and not as_json:  # one search a leg, whose answers are fused here
+        for leg in body.values():
+            _print_body(index, leg, as_json)
+        return
     if not as_json:
         click.echo(f"POST /{index}/_search")
     text = json.dumps(body, indent=2, ensure_ascii=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lrem_os.config import ModelSettings, ReasoningSettings
 from lrem_os.errors import CheckpointError, ConfigError
 from lrem_os.extras import require
+from lrem_os.model.endpoints import EndpointState
 from lrem_os.model.package import Package, find_package
 from lrem_os.types import Embedder, Reasoner, ReasoningEmbedder
 
@@ -55,6 +56,12 @@ class Models:
             reasoner: Reasoner = getattr(embedder, "reasoner", embedder)
             return reasoner
         return load_reasoner(self._model, self._reasoning)
+
+    @property
+    def endpoints(self) -> Mapping[str, Sequence[EndpointState]]:
+        """How the servers are that embedder and reasoner run on, of those that are loaded and run on servers."""
+        loaded = {name: self.__dict__.get(name) for name in ("embedder", "reasoner")}
+        return {name: tuple(getattr(model, "endpoints", ())) for name, model in loaded.items()}
 
     @cached_property
     def reasoning_embedder(self) -> ReasoningEmbedder:
@@ -251,7 +258,7 @@ def _openai_embedder(settings: ModelSettings) -> Embedder:
     from lrem_os.model.openai_api import OpenAIEmbedder
 
     return OpenAIEmbedder(
-        settings.url or "",
+        settings.servers,
         settings.name,
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         query_prefix=settings.query_prefix or "",
@@ -263,7 +270,7 @@ def _openai_reasoner(reasoning: ReasoningSettings) -> Reasoner:
     from lrem_os.model.openai_api import OpenAIReasoner
 
     return OpenAIReasoner(
-        reasoning.url or "",
+        reasoning.servers,
         reasoning.name or "",
         api_key=reasoning.api_key.get_secret_value() if reasoning.api_key else None,
         timeout_s=reasoning.timeout_s,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lrem_os.errors import EmbeddingError, GenerationError, ModelError
+from lrem_os.model.endpoints import EndpointState
 from lrem_os.model.openai_client import OpenAIClient, Refused
 from lrem_os.model.prompts import CHAT_TEMPLATE_VERSION, REASON_TEMPLATE_VERSION, reason_instruction, reason_prompt
 from lrem_os.model.reasoning import parse_reasoning
@@ -26,7 +27,7 @@ class OpenAIReasoner:
     samples is 0: not known.
 
     Args:
-        url: Up to ``/v1``.
+        url: Up to ``/v1``; several for several servers with the same model.
         model: As ``GET /v1/models`` names it.
         api_key: Sent as bearer token.
         timeout_s: Until a request is given up, its retries included.
@@ -38,13 +39,13 @@ class OpenAIReasoner:
         chat: Ask a general instruct model by ``/v1/chat/completions``, instead of ``/v1/completions``.
         logprobs: Ask for log-probabilities; some servers refuse to.
         batch_size: Queries in one request. A server that does not take lists gets them one by one.
-        max_concurrency: Requests on their way at once at most.
+        max_concurrency: Requests on their way to a server at once at most.
         extra_body: More fields for every request, for servers that know them.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         model: str,
         *,
         api_key: str | None = None,
@@ -72,6 +73,11 @@ class OpenAIReasoner:
         self._logprobs = logprobs
         self._batch_size = 1 if chat else batch_size
         self._extra_body = dict(extra_body or {})
+
+    @property
+    def endpoints(self) -> tuple[EndpointState, ...]:
+        """How each server is."""
+        return self._client.endpoints
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -146,7 +152,7 @@ class OpenAIEmbedder:
     """Embeds with a model on a server, by ``/v1/embeddings``. Safe to call from several threads.
 
     Args:
-        url: Up to ``/v1``.
+        url: Up to ``/v1``; several for several servers with the same model.
         model: As ``GET /v1/models`` names it.
         dimension: Length D of a vector; none: the server is asked when it is first needed.
         api_key: Sent as bearer token.
@@ -154,14 +160,14 @@ class OpenAIEmbedder:
         query_prefix: Put before every query.
         item_prefix: Put before every item text.
         batch_size: Texts in one request.
-        max_concurrency: Requests on their way at once at most.
+        max_concurrency: Requests on their way to a server at once at most.
         extra_body: More fields for every request: vLLM cuts long texts, where others refuse them, with
             ``{"truncate_prompt_tokens": -1}``.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         model: str,
         *,
         dimension: int | None = None,
@@ -188,6 +194,11 @@ class OpenAIEmbedder:
         if self._dimension is None:
             self._dimension = self._embed(["dimension"]).shape[1]
         return self._dimension
+
+    @property
+    def endpoints(self) -> tuple[EndpointState, ...]:
+        """How each server is."""
+        return self._client.endpoints
 
     @property
     def identity(self) -> Mapping[str, Any]:

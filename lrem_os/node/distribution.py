@@ -1,10 +1,11 @@
-"""OpenSearch and its plugins from Maven Central, unpacked once per version and set of plugins.
+"""OpenSearch and its plugins, or Elasticsearch, from Maven Central, unpacked once per version and set of plugins.
 
 The parts come through jgo: it knows where a Maven repository keeps what, and what is there already.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,16 +20,21 @@ from typing import TYPE_CHECKING, Any
 from lrem_os.errors import ConfigError, DownloadFailed
 from lrem_os.extras import require
 from lrem_os.node.home import disk_errors, locked, make_folder
+from lrem_os.node.program import program_of
 from lrem_os.node.progress import OnProgress, Progress, silent
+from lrem_os.types import Engine
 
 if TYPE_CHECKING:
     from jgo.maven import MavenContext
 
 _PLUGIN_GROUP = "org.opensearch.plugin"
 _OLDEST_MAJOR = 3
-# Beside its plugin zips Maven Central holds no checksum, so those of the default version are named here. That of
+_OLDEST_ELASTICSEARCH_MAJOR = 9
+_ENGLISH = "lrem-os-english"
+# Beside most of these zips Maven Central holds no checksum, so those of the default versions are named here. That of
 # OpenSearch itself equals the published one.
 _SHA256 = {
+    "elasticsearch-9.5.3.zip": "bec49f3b8d00e75c8d1cec85c35298635ec9fbd3ae80ef5aeb6bc05abdb3db2d",
     "opensearch-3.6.0.zip": "a91faa1dc1cadc78cb278b4f63847e19e1627a4e9de698e14e7efc14ee37b286",
     "opensearch-knn-3.6.0.0.zip": "ac392ca28a39b3bf290648a422ef30cb149dda2963a9d7feb26060e932341c9a",
     "neural-search-3.6.0.0.zip": "6ef1b206e79391e2e36268e32dc34d27fd8b8a59a8eb0a7393c97d53b038e433",
@@ -51,8 +57,8 @@ class Part:
     folder: str = ""
 
 
-def parts(version: str, *, with_ml: bool) -> tuple[Part, ...]:
-    """Return what a node is made of; OpenSearch itself comes first.
+def parts(version: str, *, with_ml: bool, engine: Engine = "opensearch") -> tuple[Part, ...]:
+    """Return what a node is made of; OpenSearch, or Elasticsearch, itself comes first.
 
     Raises:
         ConfigError: No version, or one that cannot be put together from Maven Central.
@@ -60,6 +66,8 @@ def parts(version: str, *, with_ml: bool) -> tuple[Part, ...]:
     match = re.fullmatch(r"(\d+)\.\d+\.\d+", version)
     if match is None:
         raise ConfigError(f"node.version is {version!r}, which is no version", hint="write it like 3.6.0")
+    if engine == "elasticsearch":
+        return (_elasticsearch(version, int(match[1])),)
     if int(match[1]) < _OLDEST_MAJOR:
         raise ConfigError(
             f"node.version is {version}, but what Maven Central has of 2.x lacks modules that k-NN needs",
@@ -73,10 +81,25 @@ def parts(version: str, *, with_ml: bool) -> tuple[Part, ...]:
     return (home, *(Part(_PLUGIN_GROUP, name, f"{version}.0", f"plugins/{folder}") for name, folder in plugins))
 
 
+def _elasticsearch(version: str, major: int) -> Part:
+    if major < _OLDEST_ELASTICSEARCH_MAJOR:
+        raise ConfigError(
+            f"node.version is {version}, and lrem-os speaks with Elasticsearch 9 or newer",
+            hint="leave node.version out, or write one like 9.5.3",
+        )
+    return Part("org.elasticsearch.distribution.integ-test-zip", "elasticsearch", version)
+
+
 def ensure_distribution(
-    version: str, *, with_ml: bool, downloads: Path, distributions: Path, on_progress: OnProgress = silent
+    version: str,
+    *,
+    with_ml: bool,
+    downloads: Path,
+    distributions: Path,
+    engine: Engine = "opensearch",
+    on_progress: OnProgress = silent,
 ) -> Path:
-    """Return the folder of an unpacked OpenSearch, fetched first if it is not here yet.
+    """Return the folder of an unpacked OpenSearch or Elasticsearch, fetched first if it is not here yet.
 
     Several processes may ask at the same time: one fetches, the others wait for it.
 
@@ -85,8 +108,8 @@ def ensure_distribution(
         NodeError: The disk is full or read-only.
         DependencyMissing: jgo is not installed.
     """
-    wanted = parts(version, with_ml=with_ml)
-    target = distributions / (f"opensearch-{version}-ml" if with_ml else f"opensearch-{version}")
+    wanted = parts(version, with_ml=with_ml, engine=engine)
+    target = distributions / (f"{engine}-{version}-ml" if with_ml else f"{engine}-{version}")
     if target.exists():
         return target
     with locked(downloads / ".lock"), disk_errors(distributions):
@@ -95,12 +118,15 @@ def ensure_distribution(
         context = _maven(downloads, on_progress)
         # Small parts first: a version that Maven Central lacks in part is noticed before 160 MB have come.
         fetched = {part: _resolve(context, part) for part in reversed(wanted)}
-        on_progress(Progress(f"unpacking OpenSearch {version}"))
+        on_progress(Progress(f"unpacking {program_of(engine).title} {version}"))
         make_folder(distributions)
         for left_over in distributions.glob(".unpack-*"):  # of a process that was killed
             shutil.rmtree(left_over)
         with tempfile.TemporaryDirectory(prefix=".unpack-", dir=distributions) as scratch:
-            os.rename(unpack([(fetched[part], part.folder) for part in wanted], Path(scratch)), target)
+            home = unpack([(fetched[part], part.folder) for part in wanted], Path(scratch))
+            if engine == "elasticsearch":
+                add_english(home, version)
+            os.rename(home, target)
     return target
 
 
@@ -122,6 +148,25 @@ def unpack(archives: Sequence[tuple[Path, str]], folder: Path) -> Path:
         if path.is_dir():
             path.chmod(0o755)
     return home
+
+
+def add_english(home: Path, version: str) -> None:
+    """Give an Elasticsearch from Maven Central the analyzer ``english``, which every full distribution has.
+
+    A plugin of one class that returns Lucene's own; Lucene is in the distribution.
+
+    Source: Elasticsearch documentation, "Creating text analysis plugins with the stable plugin API".
+    """
+    folder = home / "plugins" / _ENGLISH
+    folder.mkdir(mode=0o755, parents=True)
+    shutil.copyfile(Path(__file__).with_name("english") / f"{_ENGLISH}.jar", folder / f"{_ENGLISH}.jar")
+    told = {"name": _ENGLISH, "description": "the analyzer english", "version": "1", "java.version": "21"}
+    lines = [f"{key}={value}" for key, value in {**told, "elasticsearch.version": version}.items()]
+    (folder / "stable-plugin-descriptor.properties").write_text("\n".join(lines) + "\n")
+    components = {"org.elasticsearch.plugin.analysis.AnalyzerFactory": {"english": "lremos.EnglishAnalyzerFactory"}}
+    (folder / "named_components.json").write_text(json.dumps(components))
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def _unpack_one(archive: Path, folder: Path) -> None:

@@ -6,7 +6,7 @@ system's cache folder (``/var/cache/lrem-os``), unless ``LREM_OS_HOME`` names an
     ROOT/downloads/        what Maven Central sent, in a Maven repository's layout
     ROOT/distributions/    unpacked, read-only, shared by all nodes
     ROOT/jdks/             what --fetch-java fetched
-    ROOT/nodes/NAME/       data, logs, config and temporary files of one node
+    ROOT/nodes/NAME/       data, logs, config, snapshots and temporary files of one node
 """
 
 from __future__ import annotations
@@ -70,6 +70,15 @@ class NodeHome:
     def temporary(self) -> Path:
         """``java.io.tmpdir``."""
         return self.path / "tmp"
+
+    @property
+    def snapshots(self) -> Path:
+        """Where snapshot repositories of type ``fs`` lie; of a cluster, the first member's is everyone's."""
+        return self.path / "snapshots"
+
+    def beside(self, name: str) -> NodeHome:
+        """Return the folder of another node."""
+        return NodeHome(self.path.with_name(name))
 
     @property
     def state(self) -> Path:
@@ -160,7 +169,7 @@ def prepare_home(home: NodeHome, account: Account | None) -> None:
     """
     with disk_errors(home.path):
         make_folder(home.path)
-        for folder in (home.data, home.logs, home.config, home.temporary):
+        for folder in (home.data, home.logs, home.config, home.temporary, home.snapshots):
             folder.mkdir(mode=0o750, exist_ok=True)
             if account is not None and folder.lstat().st_uid != account.uid:
                 _hand_over(folder, account)

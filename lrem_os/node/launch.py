@@ -17,8 +17,11 @@ import yaml
 
 from lrem_os.errors import NodeError, PortInUse
 from lrem_os.node.home import Account, NodeHome, disk_errors, write_whole
+from lrem_os.node.program import Program, program_of
+from lrem_os.node.seat import Seat, seat_settings
 
 HOST = "127.0.0.1"
+_OPENSEARCH = program_of("opensearch")
 DEFAULT_PORT = 9200
 _ML_SETTINGS = {
     "plugins.ml_commons.only_run_on_ml_node": False,
@@ -43,18 +46,22 @@ def cluster_name(node: str) -> str:
     return f"lrem-os-{node}"
 
 
-def opensearch_yml(home: NodeHome, *, port: int, with_ml: bool) -> dict[str, Any]:
+def opensearch_yml(
+    home: NodeHome, *, port: int, with_ml: bool, seat: Seat | None = None, program: Program = _OPENSEARCH
+) -> dict[str, Any]:
     """Return the node's settings. ``path.data`` is on the command line, as the process's mark."""
+    alone = {"discovery.type": "single-node", "transport.port": 0}  # nobody else talks to it: any free port
     return {
-        "cluster.name": cluster_name(home.name),
+        "cluster.name": cluster_name(seat.cluster if seat else home.name),
         "node.name": home.name,
-        "discovery.type": "single-node",
         "network.host": HOST,
         "http.port": port,
-        "transport.port": 0,  # nobody else talks to it: any free one
+        **(seat_settings(seat, home.name, HOST) if seat else alone),
         "path.logs": str(home.logs),
+        "path.repo": [str(home.beside(seat.cluster if seat else home.name).snapshots)],  # one for all members
         "cluster.routing.allocation.disk.threshold_enabled": False,  # a full laptop disk must not lock the indices
         **(_ML_SETTINGS if with_ml else {}),
+        **program.settings,
     }
 
 
@@ -78,12 +85,22 @@ def jvm_options(template: str, home: NodeHome, *, heap_mb: int) -> str:
 
 
 def write_config(
-    home: NodeHome, distribution: Path, account: Account | None, *, port: int, with_ml: bool, heap_mb: int
+    home: NodeHome,
+    distribution: Path,
+    account: Account | None,
+    *,
+    port: int,
+    with_ml: bool,
+    heap_mb: int,
+    seat: Seat | None = None,
+    program: Program = _OPENSEARCH,
 ) -> None:
     """Write the node's configuration folder anew; what the node keeps there itself (its key store) stays."""
     source = distribution / "config"
     texts = {
-        "opensearch.yml": yaml.safe_dump(opensearch_yml(home, port=port, with_ml=with_ml), sort_keys=False),
+        program.config_file: yaml.safe_dump(
+            opensearch_yml(home, port=port, with_ml=with_ml, seat=seat, program=program), sort_keys=False
+        ),
         "jvm.options": jvm_options((source / "jvm.options").read_text(), home, heap_mb=heap_mb),
         "log4j2.properties": (source / "log4j2.properties").read_text(),
     }
@@ -125,7 +142,9 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def spawn(home: NodeHome, distribution: Path, java_home: Path, account: Account | None) -> int:
+def spawn(
+    home: NodeHome, distribution: Path, java_home: Path, account: Account | None, program: Program = _OPENSEARCH
+) -> int:
     """Start the process on its own, so that it outlives the caller, and return its id.
 
     A shell stands between so that the process is nobody's child: it leaves no zombie behind in a caller that lives on.
@@ -133,12 +152,10 @@ def spawn(home: NodeHome, distribution: Path, java_home: Path, account: Account 
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
-        "OPENSEARCH_JAVA_HOME": str(java_home),
-        "OPENSEARCH_PATH_CONF": str(home.config),
-        "OPENSEARCH_TMPDIR": str(home.temporary),
+        **program.environment(java_home=str(java_home), config=str(home.config), temporary=str(home.temporary)),
     }
     script = '"$@" </dev/null >&2 & echo $!'
-    command = ["/bin/sh", "-c", script, "sh", str(distribution / "bin" / "opensearch"), home.marker]
+    command = ["/bin/sh", "-c", script, "sh", str(distribution / "bin" / program.engine), home.marker]
     with disk_errors(home.console):
         if home.console.exists():
             os.replace(home.console, home.console.with_suffix(".log.1"))
@@ -159,7 +176,13 @@ def spawn(home: NodeHome, distribution: Path, java_home: Path, account: Account 
 
 
 def wait_until_ready(
-    home: NodeHome, port: int, *, is_alive: Callable[[], bool], timeout_s: float, pause_s: float = 0.25
+    home: NodeHome,
+    port: int,
+    *,
+    is_alive: Callable[[], bool],
+    timeout_s: float,
+    pause_s: float = 0.25,
+    cluster: str | None = None,
 ) -> None:
     """Return once the node answers and its cluster is yellow or green.
 
@@ -172,7 +195,7 @@ def wait_until_ready(
     while time.monotonic() < deadline:
         if not is_alive():
             raise start_failure(home.console.read_text(errors="replace"), home, port)
-        status = health(home.name, port)
+        status = health(cluster or home.name, port)
         if status in ("yellow", "green"):
             return
         time.sleep(pause_s)
@@ -186,7 +209,7 @@ def wait_until_ready(
     )
 
 
-def health(node: str, port: int) -> str | None:
+def health(cluster: str, port: int) -> str | None:
     """Return ``red``, ``yellow`` or ``green``; ``None`` when this node does not answer (yet)."""
     connection = http.client.HTTPConnection(HOST, port, timeout=5)  # no proxy is asked, whatever the environment says
     try:
@@ -196,7 +219,7 @@ def health(node: str, port: int) -> str | None:
         return None
     finally:
         connection.close()
-    if not isinstance(answer, Mapping) or answer.get("cluster_name") != cluster_name(node):
+    if not isinstance(answer, Mapping) or answer.get("cluster_name") != cluster_name(cluster):
         return None
     return str(answer.get("status"))
 
@@ -211,7 +234,7 @@ def start_failure(log: str, home: NodeHome, port: int) -> NodeError:
         return NodeError("not enough memory for the node's heap", hint="choose a smaller one: --heap-mb, node.heap_mb")
     lines = "\n".join(f"    {line}" for line in telling_lines(log.splitlines()))
     return NodeError(
-        f"OpenSearch ended while it started; the last it said:\n{lines}",
+        f"the node ended while it started; the last it said:\n{lines}",
         hint=f"all of it: `lrem-os node logs --name {home.name}`",
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lrem_os.config import NodeSettings
 from lrem_os.errors import JavaMissing, NodeError
@@ -34,8 +35,11 @@ from lrem_os.node.launch import (
     wait_until_ready,
     write_config,
 )
+from lrem_os.node.program import check_asked, program_of
 from lrem_os.node.progress import OnProgress, Progress, silent
+from lrem_os.node.seat import Seat
 from lrem_os.node.state import NodeState, end_process, live_process, read_state, write_state
+from lrem_os.types import Engine
 
 START_S = 550.0  # 10 to 15 s on an idle laptop, minutes on a busy one; a process that ends is noticed at once
 MIN_FREE_BYTES = 300 * 1024 * 1024
@@ -50,11 +54,13 @@ class RunningNode:
         url: Where it answers.
         pid: Its process.
         port: HTTP port.
-        version: OpenSearch version.
+        version: Of OpenSearch, or Elasticsearch.
         plugins: What was asked for beyond k-NN and neural-search: ``ml``.
         heap_mb: Java heap, MiB.
         java_home: The Java it runs on.
         home: Its folder.
+        cluster: Name of the cluster that it is a member of; empty: it is alone.
+        engine: What it runs.
     """
 
     name: str
@@ -66,6 +72,8 @@ class RunningNode:
     heap_mb: int
     java_home: str
     home: Path
+    cluster: str = ""
+    engine: Engine = "opensearch"
 
 
 def find_node(settings: NodeSettings) -> RunningNode | None:
@@ -79,7 +87,7 @@ def find_node(settings: NodeSettings) -> RunningNode | None:
 
 def node_health(node: RunningNode) -> str:
     """Return ``green``, ``yellow``, ``red``, or ``no answer``: it is starting, or stuck."""
-    return health(node.name, node.port) or "no answer"
+    return health(node.cluster or node.name, node.port) or "no answer"
 
 
 def start_node(
@@ -101,8 +109,37 @@ def start_node(
         PortInUse: The configured port is taken.
         NodeError: It does not start; the message holds what it said.
     """
+    running = launch_node(settings, with_ml=with_ml, fetch_java=fetch_java, on_progress=on_progress)
+    await_node(running, on_progress)
+    return running
+
+
+def launch_node(
+    settings: NodeSettings,
+    *,
+    with_ml: bool = False,
+    fetch_java: bool = False,
+    seat: Seat | None = None,
+    on_progress: OnProgress = silent,
+) -> RunningNode:
+    """Start the node's process, as ``start_node`` does, without waiting for it to answer.
+
+    Args:
+        settings: Name, version, port, heap, Java.
+        with_ml: Add ML Commons.
+        fetch_java: Fetch a Java when none is found.
+        seat: Its place in a cluster; ``None``: the one it had at its last start, if any.
+        on_progress: Told what is being done.
+
+    Raises:
+        JavaMissing: No Java 21 or newer.
+        DownloadFailed: OpenSearch could not be fetched.
+        PortInUse: The configured port is taken.
+        NodeError: It cannot be started.
+    """
     if os.name != "posix":
         raise NodeError("the local node needs Linux or macOS", hint="point search.hosts at an OpenSearch that runs")
+    check_asked(program_of(settings.engine), with_ml=with_ml, in_cluster=seat is not None)
     home = node_home(settings.name)
     check_root(node_root())
     with _node_lock(home):
@@ -111,14 +148,19 @@ def start_node(
         plugins = _plugins(state, with_ml)
         if running is not None and running.plugins == plugins:
             _check_same(running, settings, on_progress)
-        else:
-            _check_data_version(state, settings)
-            if running is not None:
-                on_progress(Progress("stopping the node, to start it again with ML Commons"))
-                _stop(home, state)
-            running = _start(settings, plugins, fetch_java, on_progress)
-        _wait(home, running, on_progress)
-        return running
+            return running
+        _check_data_version(state, settings)
+        if running is not None:
+            on_progress(Progress("stopping the node, to start it again with ML Commons"))
+            _stop(home, state)
+        return _start(settings, plugins, fetch_java, seat or (state.seat if state else None), on_progress)
+
+
+def await_node(node: RunningNode, on_progress: OnProgress = silent) -> None:
+    """Wait until the node answers. Raises ``NodeError``; a node that does not answer in time is stopped."""
+    home = node_home(node.name)
+    with _node_lock(home):
+        _wait(home, node, on_progress)
 
 
 def stop_node(settings: NodeSettings) -> bool:
@@ -161,7 +203,11 @@ def usable_java(settings: NodeSettings, account: Account | None = None) -> Java:
 
 
 def _start(
-    settings: NodeSettings, plugins: tuple[str, ...], may_fetch_java: bool, on_progress: OnProgress
+    settings: NodeSettings,
+    plugins: tuple[str, ...],
+    may_fetch_java: bool,
+    seat: Seat | None,
+    on_progress: OnProgress,
 ) -> RunningNode:
     home, root, account = node_home(settings.name), node_root(), node_account()
     try:
@@ -172,12 +218,13 @@ def _start(
         with disk_errors(root):
             fetch_java(root / "jdks", on_progress)
         java = usable_java(settings, account)
-    with_ml = "ml" in plugins
+    with_ml, program = "ml" in plugins, program_of(settings.engine)
     distribution = ensure_distribution(
         settings.version,
         with_ml=with_ml,
         downloads=root / "downloads",
         distributions=root / "distributions",
+        engine=settings.engine,
         on_progress=on_progress,
     )
     prepare_home(home, account)
@@ -188,23 +235,31 @@ def _start(
         port = choose_port(
             settings.port, previous.port if previous else None, lambda port: port not in taken and port_is_free(port)
         )
-        write_config(home, distribution, account, port=port, with_ml=with_ml, heap_mb=settings.heap_mb)
-        pid = spawn(home, distribution, java.home, account)
-        state = NodeState(pid, port, settings.version, plugins, settings.heap_mb, str(java.home))
+        options: dict[str, Any] = {"port": port, "with_ml": with_ml, "heap_mb": settings.heap_mb, "seat": seat}
+        write_config(home, distribution, account, program=program, **options)
+        pid = spawn(home, distribution, java.home, account, program)
+        state = NodeState(pid, port, settings.version, plugins, settings.heap_mb, str(java.home), seat, settings.engine)
         write_state(home, state)
-    on_progress(Progress(f"starting OpenSearch {state.version} on port {port} with Java {java.version}"))
+    on_progress(Progress(f"starting {program.title} {state.version} on port {port} with Java {java.version}"))
     return _running(home, state)
 
 
 def _wait(home: NodeHome, node: RunningNode, on_progress: OnProgress) -> None:
     """Wait for a node to be ready; one that is interrupted or too slow is stopped, so that nothing half-made runs."""
-    if health(node.name, node.port) in ("yellow", "green"):
+    cluster = node.cluster or node.name
+    if health(cluster, node.port) in ("yellow", "green"):
         return
     on_progress(Progress(f"waiting for node {node.name} at {node.url}"))
     try:
-        wait_until_ready(home, node.port, is_alive=lambda: live_process(home, node.pid) is not None, timeout_s=START_S)
+        wait_until_ready(
+            home,
+            node.port,
+            is_alive=lambda: live_process(home, node.pid) is not None,
+            timeout_s=START_S,
+            cluster=cluster,
+        )
     except (NodeError, KeyboardInterrupt):
-        if health(node.name, node.port) is None:  # a red cluster stays up: somebody may want to look at it
+        if health(cluster, node.port) is None:  # a red cluster stays up: somebody may want to look at it
             _stop(home, read_state(home))
         raise
 
@@ -232,6 +287,8 @@ def _running(home: NodeHome, state: NodeState) -> RunningNode:
         heap_mb=state.heap_mb,
         java_home=state.java_home,
         home=home.path,
+        cluster=state.seat.cluster if state.seat else "",
+        engine=state.engine,
     )
 
 
@@ -244,16 +301,25 @@ def _check_same(running: RunningNode, settings: NodeSettings, on_progress: OnPro
     hint = f"`lrem-os node down --name {running.name}` first"
     if settings.port is not None and settings.port != running.port:
         raise NodeError(f"node {running.name} already runs on port {running.port}, not {settings.port}", hint=hint)
-    if settings.version != running.version:
-        raise NodeError(f"node {running.name} already runs OpenSearch {running.version}", hint=hint)
+    if (settings.engine, settings.version) != (running.engine, running.version):
+        title = program_of(running.engine).title
+        raise NodeError(f"node {running.name} already runs {title} {running.version}", hint=hint)
     if settings.heap_mb != running.heap_mb:
         on_progress(Progress(f"node {running.name} runs with {running.heap_mb} MiB of heap; to change it, {hint}"))
 
 
 def _check_data_version(state: NodeState | None, settings: NodeSettings) -> None:
+    if state is not None and state.engine != settings.engine:
+        title = program_of(state.engine).title
+        raise NodeError(
+            f"node {settings.name} holds data of {title}, not {program_of(settings.engine).title}",
+            hint="give the new one a name of its own (--name), or delete the data:"
+            f" `lrem-os node reset --name {settings.name}`",
+        )
     if state is not None and _numbers(state.version) > _numbers(settings.version):
         raise NodeError(
-            f"node {settings.name} holds data of OpenSearch {state.version}, which {settings.version} cannot read",
+            f"node {settings.name} holds data of {program_of(state.engine).title} {state.version},"
+            f" which {settings.version} cannot read",
             hint=f"set node.version to {state.version}, or delete the data: "
             f"`lrem-os node reset --name {settings.name}`",
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrem_os.errors import NodeError
 from lrem_os.extras import require
 from lrem_os.node.home import NodeHome, write_whole
+from lrem_os.node.seat import Seat
+from lrem_os.types import Engine
 
 if TYPE_CHECKING:
     import psutil
@@ -30,6 +33,8 @@ class NodeState:
         plugins: Short names of what was asked for beyond k-NN and neural-search: ``ml``.
         heap_mb: Java heap, MiB.
         java_home: The Java it runs on.
+        seat: Its place among several; ``None``: it is alone.
+        engine: What it runs.
     """
 
     pid: int | None
@@ -38,6 +43,8 @@ class NodeState:
     plugins: tuple[str, ...]
     heap_mb: int
     java_home: str
+    seat: Seat | None = None
+    engine: Engine = "opensearch"
 
 
 def read_state(home: NodeHome) -> NodeState | None:
@@ -48,7 +55,7 @@ def read_state(home: NodeHome) -> NodeState | None:
     """
     try:
         values = json.loads(home.state.read_text(encoding="utf-8"))
-        return NodeState(**values | {"plugins": tuple(values["plugins"])})
+        return NodeState(**values | {"plugins": tuple(values["plugins"]), "seat": _seat(values.get("seat"))})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as exc:
@@ -56,6 +63,12 @@ def read_state(home: NodeHome) -> NodeState | None:
             f"{home.state} cannot be read: {exc}",
             hint=f"if no node runs, delete that file; `lrem-os node reset --name {home.name}` deletes the data too",
         ) from exc
+
+
+def _seat(values: Mapping[str, Any] | None) -> Seat | None:
+    if values is None:
+        return None
+    return Seat(tuple(values["members"]), tuple(values["transport_ports"]), bool(values["founded_together"]))
 
 
 def write_state(home: NodeHome, state: NodeState) -> None:

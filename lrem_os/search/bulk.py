@@ -18,6 +18,7 @@ from opensearchpy import OpenSearch
 from lrem_os.errors import RequestRejected, SearchError, SearchRejected
 from lrem_os.search.client import describe_error, translate_errors
 from lrem_os.search.fields import HASH_FIELD
+from lrem_os.search.hits import check_response
 from lrem_os.types import Document
 
 _TURNED_AWAY = (429, 502, 503, 504)
@@ -135,13 +136,26 @@ def find_sources(
     return found
 
 
+def find_rows(
+    client: OpenSearch, index: str, ids: Sequence[str], *, without: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return what is stored of these documents, less some fields; ids that the index lacks are left out."""
+    params = {"_source_excludes": ",".join(without)}
+    with translate_errors():
+        answer = client.mget(body={"ids": list(ids)}, index=index, params=params)
+    return {doc["_id"]: doc["_source"] for doc in answer["docs"] if doc.get("found")}
+
+
 def list_ids(client: OpenSearch, index: str, *, page: int = 5000) -> Iterator[list[str]]:
     """Yield the ids of all searchable documents, by pages, from one consistent view (a scroll)."""
     body = {"size": page, "_source": False, "sort": ["_doc"], "query": {"match_all": {}}}
     with translate_errors():
         answer = client.search(index=index, body=body, params={"scroll": "5m"})
     try:
-        while answer["hits"]["hits"]:
+        while True:
+            check_response(answer)  # a page that lacks a shard's ids, or the last one for want of a shard, is no page
+            if not answer["hits"]["hits"]:
+                break
             yield [hit["_id"] for hit in answer["hits"]["hits"]]
             with translate_errors():
                 answer = client.scroll(body={"scroll_id": answer["_scroll_id"], "scroll": "5m"})

@@ -1,4 +1,4 @@
-"""The connection to OpenSearch: builds the client, reads the server's version, translates its errors.
+"""The connection to OpenSearch, or Elasticsearch: builds the client, reads the server's version, translates its errors.
 
 Foreign exceptions are mapped in one context manager, by the most specific class; ``tests/unit/search/test_client.py``
 fails when opensearch-py grows one that nobody mapped.
@@ -36,9 +36,10 @@ from lrem_os.errors import (
     SearchUnavailable,
     Unsupported,
 )
+from lrem_os.search.dialect import Version, dialect_of, kind_of_server
+from lrem_os.types import Engine
 
-Version = tuple[int, int, int]
-OLDEST_VERSION: Version = (2, 19, 0)  # first with RRF (score-ranker-processor) and pagination_depth
+_STATUS_WRONG_METHOD = 405
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,12 @@ class ServerInfo:
     Args:
         version: For example ``(3, 6, 0)``.
         plugins: Names of the installed plugins; ``None`` when the user may not list them.
+        engine: What it is.
     """
 
     version: Version
     plugins: frozenset[str] | None
+    engine: Engine = "opensearch"
 
 
 class _Serializer(JSONSerializer):
@@ -93,6 +96,28 @@ class _Connection(Urllib3HttpConnection):
         """Log nothing: the original decodes every body for a log line that nobody reads."""
 
 
+class _ToElasticsearch(_Connection):
+    """Tells on every error which server it is about."""
+
+    def perform_request(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().perform_request(*args, **kwargs)
+        except exceptions.OpenSearchException as exc:
+            exc.server = "Elasticsearch"  # type: ignore[attr-defined]
+            raise
+
+
+class Client(OpenSearch):
+    """opensearch-py's client, which speaks with Elasticsearch too, and remembers which of the two it is for."""
+
+    engine: Engine = "opensearch"
+
+
+def engine_of(client: OpenSearch) -> Engine:
+    """Return what kind of server a client was made for."""
+    return client.engine if isinstance(client, Client) else "opensearch"
+
+
 def parse_retry_after(value: str | None) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks for: a number or an HTTP date (RFC 9110, 10.2.3).
 
@@ -123,10 +148,11 @@ def connect(settings: SearchSettings, *, default_url: str | None = None, pool_si
     Raises:
         ConfigError: No hosts, one that is no URL, or TLS files that do not exist.
     """
+    dialect = dialect_of(settings.engine)
     hosts = list(settings.hosts) or ([default_url] if default_url else [])
     if not hosts:
         raise ConfigError(
-            "no OpenSearch to talk to: search.hosts is empty and no local node is running",
+            f"no {dialect.name} to talk to: search.hosts is empty and no local node is running",
             hint="start one with `lrem-os node up`, or set search.hosts",
         )
     for host in hosts:
@@ -143,11 +169,11 @@ def connect(settings: SearchSettings, *, default_url: str | None = None, pool_si
         pair = f"{settings.user}:{settings.password.get_secret_value()}".encode()
         options["headers"] = {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
     if settings.token is not None:
-        options["headers"] = {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
+        options["headers"] = {"Authorization": dialect.token_header(settings.token.get_secret_value())}
     with translate_errors():
-        return OpenSearch(
+        client = Client(
             hosts,
-            connection_class=_Connection,
+            connection_class=_Connection if settings.engine == "opensearch" else _ToElasticsearch,
             serializer=_Serializer(),
             timeout=settings.timeout_s,
             http_compress=settings.compress,
@@ -155,6 +181,8 @@ def connect(settings: SearchSettings, *, default_url: str | None = None, pool_si
             max_retries=max(1, len(hosts) - 1),  # another host at once; waiting is the caller's policy
             **options,
         )
+    client.engine = settings.engine
+    return client
 
 
 def _check_url(url: str) -> None:
@@ -172,28 +200,55 @@ def server_info(client: OpenSearch) -> ServerInfo:
     """Return version and plugins of the server.
 
     Raises:
-        Unsupported: It is not OpenSearch, or older than 2.19.
+        Unsupported: It is not what ``search.engine`` says, or too old.
         SearchError: It does not answer.
     """
+    wanted = engine_of(client)
+    dialect = dialect_of(wanted)
     with translate_errors():
-        answer = client.info()
+        answer = _greeting(client)
     if not isinstance(answer, Mapping):
-        raise Unsupported(f"the server is not OpenSearch (it says {str(answer)[:60]!r})")
-    version_block = answer.get("version", {})
-    number = str(version_block.get("number", ""))
-    if version_block.get("distribution") != "opensearch":
-        raise Unsupported(f"the server is not OpenSearch (it says version {number or 'unknown'})")
-    version = parse_version(number)
-    if version < OLDEST_VERSION:
+        raise Unsupported(f"the server is not {dialect.name} (it says {str(answer)[:60]!r})")
+    number = str(answer.get("version", {}).get("number", ""))
+    found = kind_of_server(answer)
+    if found is None:
+        raise Unsupported(f"the server is not {dialect.name} (it says version {number or 'unknown'})")
+    if found != wanted:
         raise Unsupported(
-            f"OpenSearch {number} is too old: lrem-os needs 2.19 or newer", hint="upgrade, or use `lrem-os node up`"
+            f"the server is {dialect_of(found).name} {number}, and search.engine is {wanted}",
+            hint=f"set search.engine to {found}: in the configuration, as LREM_OS__SEARCH__ENGINE={found}, or with"
+            f" --set search.engine={found}",
+        )
+    version = parse_version(number)
+    if version < dialect.oldest:
+        oldest = "{}.{}".format(*dialect.oldest)
+        raise Unsupported(
+            f"{dialect.name} {number} is too old: lrem-os needs {oldest} or newer",
+            hint="upgrade, or use `lrem-os node up`",
         )
     try:
         with translate_errors():
             rows = client.cat.plugins(params={"format": "json", "h": "component"})
     except AccessDenied:
-        return ServerInfo(version, None)
-    return ServerInfo(version, frozenset(row["component"] for row in rows))
+        return ServerInfo(version, None, wanted)
+    return ServerInfo(version, frozenset(row["component"] for row in rows), wanted)
+
+
+def server_version(client: OpenSearch) -> Version:
+    """Return the server's version. Raises ``Unsupported`` and opensearch-py's errors."""
+    return parse_version(str(_greeting(client)["version"]["number"]))
+
+
+def _greeting(client: OpenSearch) -> Any:
+    """Return what the server says of itself; an Elasticsearch without its module for that is asked for its node."""
+    try:
+        return client.info()
+    except exceptions.TransportError as exc:
+        if exc.status_code != _STATUS_WRONG_METHOD:
+            raise
+    answer = client.nodes.info(node_id="_local", params={"filter_path": "nodes.*.version,nodes.*.build_flavor"})
+    nodes = list(answer.get("nodes", {}).values()) or [{}]
+    return {"version": {"number": nodes[0].get("version", ""), **nodes[0]}}
 
 
 def parse_version(number: str) -> Version:
@@ -251,13 +306,14 @@ def search_many(
 
 def translated(exc: Exception) -> LremError:
     """Return our error for one of opensearch-py's."""
+    server = getattr(exc, "server", "OpenSearch")
     if isinstance(exc, exceptions.ConnectionTimeout):
-        return SearchTimeout("OpenSearch did not answer in time", hint="raise search.timeout_s, or look at its load")
+        return SearchTimeout(f"{server} did not answer in time", hint="raise search.timeout_s, or look at its load")
     if isinstance(exc, exceptions.SSLError):
         return AccessDenied(f"the TLS connection failed: {exc.error}", hint="set search.ca_file to the CA bundle")
     if isinstance(exc, exceptions.ConnectionError):
         return SearchUnavailable(
-            f"OpenSearch cannot be reached: {exc.error}", hint="is it running? `lrem-os node status`"
+            f"{server} cannot be reached: {exc.error}", hint="is it running? `lrem-os node status`"
         )
     if isinstance(exc, exceptions.TransportError):
         return _from_status(exc)
@@ -269,28 +325,29 @@ def translated(exc: Exception) -> LremError:
 
 
 def _from_status(exc: exceptions.TransportError) -> LremError:
+    server = getattr(exc, "server", "OpenSearch")
     status = exc.status_code if isinstance(exc.status_code, int) else 0
     reason = error_reason(exc.info) or str(exc.error)[:500]
     if status == 429:
         return SearchRejected(
-            f"OpenSearch pushes back (429): {reason}", retry_after_s=getattr(exc, "retry_after_s", None)
+            f"{server} pushes back (429): {reason}", retry_after_s=getattr(exc, "retry_after_s", None)
         )
     if status == 503:
-        return SearchUnavailable(f"OpenSearch is not available (503): {reason}")
+        return SearchUnavailable(f"{server} is not available (503): {reason}")
     if status in (401, 403):
         return AccessDenied(
-            f"OpenSearch denies access ({status}): {reason}",
+            f"{server} denies access ({status}): {reason}",
             hint="set search.user and LREM_OS__SEARCH__PASSWORD, or LREM_OS__SEARCH__TOKEN",
         )
     if status == 404 and "index_not_found" in str(exc.error):
-        return IndexMissing(f"OpenSearch has no such index: {reason}", hint="create it with `lrem-os ingest`")
+        return IndexMissing(f"{server} has no such index: {reason}", hint="create it with `lrem-os ingest`")
     if status == 404 and "search_context_missing" in reason:
-        return SearchUnavailable("OpenSearch lost the scroll: it was restarted, or the scroll took too long")
+        return SearchUnavailable(f"{server} lost the scroll: it was restarted, or the scroll took too long")
     if status == 408 or status == 504:
-        return SearchTimeout(f"OpenSearch did not answer in time ({status}): {reason}")
+        return SearchTimeout(f"{server} did not answer in time ({status}): {reason}")
     if status >= 500:
-        return SearchUnavailable(f"OpenSearch failed ({status}): {reason}")
-    return RequestRejected(f"OpenSearch refused the request ({status}): {reason}")
+        return SearchUnavailable(f"{server} failed ({status}): {reason}")
+    return RequestRejected(f"{server} refused the request ({status}): {reason}")
 
 
 def error_reason(info: object) -> str:

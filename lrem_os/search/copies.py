@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any
 
-from opensearchpy import OpenSearch
+import orjson
+from opensearchpy import OpenSearch, helpers
 
 from lrem_os.errors import IndexMissing, SearchError, SearchRejected
 from lrem_os.search import index as indices
-from lrem_os.search.client import describe_error, translate_errors
+from lrem_os.search.client import describe_error, engine_of, server_version, translate_errors
 
 PREFIX = "lrem-os-copy-"
 """Beginning of the name of every copy; one that a killed process left behind can be deleted by it."""
 
 _POLL_S = 0.2
+_AT_ONCE = 250  # documents, some megabytes with their vectors
+_VECTORS_LEFT_OUT_SINCE = (9, 2, 0)  # Elasticsearch: _source comes without vectors unless they are asked for
 _PRIVATE = ("uuid", "version", "creation_date", "provided_name", "resize", "history", "blocks", "routing", "merge")
 
 
@@ -43,7 +47,10 @@ def temporary_copy(client: OpenSearch, name: str) -> Iterator[str]:
         body = client.indices.get(index=state.name)[state.name]
     try:
         indices.create_index(client, copy, copied_body(body))
-        _reindex(client, state.name, copy)
+        if engine_of(client) == "opensearch":
+            _reindex(client, state.name, copy)
+        else:
+            _copy_here(client, state.name, copy)
         indices.refresh(client, copy)
         yield copy
     finally:
@@ -71,6 +78,27 @@ def _reindex(client: OpenSearch, source: str, target: str) -> None:
             client.tasks.cancel(task_id=task, params={"wait_for_completion": "true"})
         raise
     _check_copied(found, source)
+
+
+def _copy_here(client: OpenSearch, source: str, target: str) -> None:
+    """Copy through this process: not every Elasticsearch has ``_reindex``."""
+    query: dict[str, Any] = {"query": {"match_all": {}}}
+    with translate_errors():
+        if server_version(client) >= _VECTORS_LEFT_OUT_SINCE:
+            query["_source"] = {"exclude_vectors": False}
+        found = helpers.scan(client, query=query, index=source, size=_AT_ONCE)
+        while hits := list(islice(found, _AT_ONCE)):
+            write_hits(client, target, hits)
+
+
+def write_hits(client: OpenSearch, index: str, hits: Sequence[Mapping[str, Any]]) -> None:
+    """Write documents as a search returned them. Raises ``SearchError``: one was refused."""
+    lines = [orjson.dumps(part) + b"\n" for hit in hits for part in ({"create": {"_id": hit["_id"]}}, hit["_source"])]
+    with translate_errors():
+        answer = client.bulk(index=index, body=b"".join(lines), params={"filter_path": "errors,items.*.error"})
+    if answer["errors"]:
+        error = next(item["create"]["error"] for item in answer["items"] if item)
+        raise SearchError(f"a document could not be copied to {index!r}: {describe_error(error)}")
 
 
 def _task(client: OpenSearch, task: str) -> dict[str, Any]:

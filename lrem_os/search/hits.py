@@ -54,9 +54,11 @@ def check_response(response: Mapping[str, Any]) -> None:
     if "error" in response:  # one failed search of an _msearch: the others have answers, so nothing was raised yet
         error = response["error"]
         kind = error.get("type", "") if isinstance(error, Mapping) else str(error)
-        raise translated(TransportError(int(response.get("status", 0)), kind, response))
+        failed = TransportError(int(response.get("status", 0)), kind, response)
+        failed.server = "the cluster"  # type: ignore[attr-defined]  # which of the two, an answer does not say
+        raise translated(failed)
     if response.get("timed_out"):
-        raise SearchTimeout("OpenSearch stopped the search before it was done", hint="raise search.timeout_s")
+        raise SearchTimeout("the cluster stopped the search before it was done", hint="raise search.timeout_s")
     shards = response.get("_shards", {})
     if shards.get("failed"):
         reasons = [failure.get("reason", {}).get("reason") for failure in shards.get("failures", ())]

@@ -16,11 +16,11 @@ from typing import Any
 import orjson
 from opensearchpy import OpenSearch
 
-from lrem_os.errors import IndexMismatch, IndexMissing, RequestRejected
+from lrem_os.errors import AccessDenied, IndexMismatch, IndexMissing, RequestRejected
 from lrem_os.search.client import translate_errors
 from lrem_os.text import TEMPLATE_VERSION
 
-_LOADING = {"refresh_interval": "-1", "number_of_replicas": 0}
+_OF_THE_TEXT = ("embedded_fields", "text_template")  # of an identity: what queries do not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,18 @@ class IndexState:
         return self.meta.get("state") == "building"
 
     @property
+    def built(self) -> Mapping[str, Any]:
+        """What the rebuild that finished says of itself; empty where none did, or a load has begun since."""
+        found: Mapping[str, Any] = self.meta.get("built", {})
+        return found
+
+    @property
+    def model(self) -> str:
+        """Fingerprint of the model that the vectors are from; empty when lrem-os did not make the index."""
+        identity = self.meta.get("identity")
+        return model_fingerprint(identity) if identity else ""
+
+    @property
     def is_loading(self) -> bool:
         """Whether bulk-load settings are in force: a load runs, or one was killed."""
         return "restore" in self.meta
@@ -60,6 +72,14 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 def index_identity(embedder_identity: Mapping[str, Any], embedded_fields: Sequence[str]) -> dict[str, Any]:
     """Return what decides the vectors of an index: the model's identity, the fields and how they become text."""
     return {**embedder_identity, "embedded_fields": list(embedded_fields), "text_template": TEMPLATE_VERSION}
+
+
+def model_fingerprint(identity: Mapping[str, Any]) -> str:
+    """Return the hash of what makes a query's vector comparable with those of an index.
+
+    Which fields were embedded, and how they became text, is no part of it: a query has none.
+    """
+    return fingerprint({key: value for key, value in identity.items() if key not in _OF_THE_TEXT})
 
 
 def mapping_hash(mapping: Mapping[str, Any]) -> str:
@@ -151,8 +171,13 @@ def check_mapping(state: IndexState, mapping: Mapping[str, Any]) -> None:
         )
 
 
-def begin_load(client: OpenSearch, name: str) -> Mapping[str, Any]:
-    """Switch to bulk-load settings (no refresh, no replicas), after writing down what to restore; return that.
+def begin_load(client: OpenSearch, name: str, *, drop_replicas: bool = False) -> Mapping[str, Any]:
+    """Switch to bulk-load settings (no refresh), after writing down what to restore; return that.
+
+    Args:
+        client: The connection.
+        name: The index.
+        drop_replicas: Have no replicas meanwhile: faster, but a node that is lost takes its shards with it.
 
     The note is written first: whatever moment the process dies at, the next ``end_load`` finds it. Note and settings
     are read in one request, so a load that another process begins or ends meanwhile is seen whole or not at all.
@@ -160,8 +185,11 @@ def begin_load(client: OpenSearch, name: str) -> Mapping[str, Any]:
     state = require_index(client, name)
     with translate_errors():
         if not state.is_loading:
-            _put_meta(client, name, dict(state.meta) | {"restore": dict(state.restorable)})
-        client.indices.put_settings(index=name, body={"index": _LOADING})
+            kept = {key: value for key, value in state.meta.items() if key != "built"}  # until this load has ended
+            _put_meta(client, name, kept | {"restore": dict(state.restorable)})
+        replicas = 0 if drop_replicas else state.restorable["number_of_replicas"]
+        loading = {"refresh_interval": "-1", "number_of_replicas": replicas}
+        client.indices.put_settings(index=name, body={"index": loading})
     return state.restorable
 
 
@@ -189,22 +217,58 @@ def end_load(client: OpenSearch, name: str, restore: Mapping[str, Any] | None = 
     refresh(client, name)
 
 
+def copies_under_way(client: OpenSearch, name: str, *, timeout_s: float) -> int:
+    """Wait until no copy of a shard is being made any more; return how many still are when the time is over.
+
+    A replica that cannot be placed, as on a node that is alone, is not waited for. Where the user may not ask, 0.
+    """
+    params = {
+        "wait_for_no_initializing_shards": "true",
+        "timeout": f"{timeout_s:g}s",
+        "request_timeout": timeout_s + 30,
+        "ignore": 408,
+    }
+    try:
+        with translate_errors():
+            return int(client.cluster.health(index=name, params=params)["initializing_shards"])
+    except AccessDenied:
+        return 0
+
+
 def refresh(client: OpenSearch, name: str) -> None:
     """Make everything written so far searchable."""
     with translate_errors():
         client.indices.refresh(index=name, params={"request_timeout": 300})
 
 
+def note_built(client: OpenSearch, name: str, account: Mapping[str, Any]) -> None:
+    """Write down that a rebuild is complete, with its account; the next load into the index takes the note away."""
+    state = require_index(client, name)
+    with translate_errors():
+        _put_meta(client, name, dict(state.meta) | {"built": dict(account)})
+
+
 def publish(client: OpenSearch, alias: str, name: str) -> str | None:
-    """Point the alias to an index, atomically; return the index it pointed to before. The old one is kept."""
+    """Point the alias to an index, atomically; return the index it pointed to before. The old one is kept.
+
+    The new one carries under ``_meta.lrem.replaced`` the name of the old one: the way back.
+    """
     new, old = require_index(client, name), find_index(client, alias)
     check_alias(old, alias)
     actions: list[dict[str, Any]] = [{"add": {"index": name, "alias": alias}}]
+    meta = {key: value for key, value in new.meta.items() if key != "state"}
     if old is not None and old.name != name:
-        actions.append({"remove": {"index": old.name, "alias": alias}})
-    with translate_errors():
-        _put_meta(client, name, {key: value for key, value in new.meta.items() if key != "state"})
-        client.indices.update_aliases(body={"actions": actions})
+        # must_exist: of two that switch at the same moment one fails, so the alias never leads to two indices
+        actions.append({"remove": {"index": old.name, "alias": alias, "must_exist": True}})
+        meta["replaced"] = old.name
+    try:
+        with translate_errors():
+            _put_meta(client, name, meta)
+            client.indices.update_aliases(body={"actions": actions})
+    except RequestRejected:
+        now = find_index(client, alias)
+        if now is None or now.name != name:  # another ingest of the same version may have been faster: all is done
+            raise
     return old.name if old is not None and old.name != name else None
 
 

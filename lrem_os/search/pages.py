@@ -9,10 +9,10 @@ from typing import Any
 from opensearchpy import OpenSearch
 
 from lrem_os.errors import SearchError
-from lrem_os.search.client import parse_version, translate_errors
+from lrem_os.search.client import engine_of, server_version, translate_errors
+from lrem_os.search.dialect import dialect_of
 
 _KEEP_ALIVE = "5m"
-_HAS_SHARD_DOC = (3, 3, 0)  # OpenSearch 3.3: sorting a point in time by _shard_doc; before, _id breaks ties
 
 
 def read_pages(
@@ -33,10 +33,10 @@ def read_pages(
     Raises:
         SearchError: The index is not there, or OpenSearch cannot answer.
     """
+    dialect = dialect_of(engine_of(client))
     with translate_errors():
-        version = parse_version(str(client.info()["version"]["number"]))
-        opened = client.create_pit(index=index, params={"keep_alive": _KEEP_ALIVE})
-    tie = "_shard_doc" if version >= _HAS_SHARD_DOC else "_id"
+        tie = dialect.tie_breaker(server_version(client))
+        view = dialect.open_view(client, index, _KEEP_ALIVE)
     body: dict[str, Any] = {
         "size": page,
         "query": dict(query),
@@ -44,17 +44,16 @@ def read_pages(
         "track_total_hits": False,
         "sort": [{time_field: "asc"}, {tie: "asc"}],
     }
-    pit = opened["pit_id"]
     try:
         while True:
             with translate_errors():
-                answer = client.search(body=body | {"pit": {"id": pit, "keep_alive": _KEEP_ALIVE}})
+                answer = client.search(body=body | {"pit": {"id": view, "keep_alive": _KEEP_ALIVE}})
             hits = answer["hits"]["hits"]
             if not hits:
                 return
-            pit = answer.get("pit_id", pit)
+            view = answer.get("pit_id", view)
             yield [hit["_source"] for hit in hits]
             body["search_after"] = hits[-1]["sort"]
     finally:
         with suppress(SearchError), translate_errors():  # it ends by itself in the end; the first error matters
-            client.delete_pit(body={"pit_id": [pit]})
+            dialect.close_view(client, view)

@@ -24,8 +24,12 @@ import orjson
 
 from lrem_os.config import CatalogSettings, IndexSettings, SearchSettings
 from lrem_os.errors import QueryError, Unsupported
+from lrem_os.search.dialect import dialect_of
 from lrem_os.search.fields import HASH_FIELD, text_field, weighted_text_fields
 from lrem_os.types import Mode, Vectors
+
+IN_BOTH = "in_both"
+"""Aggregation of the vector leg where the client fuses: how many of its hits the text leg finds too."""
 
 TIE_MARGIN = 10
 """Hits that a hybrid body asks for beyond the page; RRF ties are pairs, rarely more."""
@@ -114,6 +118,35 @@ def build_leg_bodies(
     size = min(MAX_WINDOW, setup.search.candidates * num_shards)
     queries = {"bm25": text_query(setup, text, keywords), "vector": knn_query(setup, vector)}
     return {leg: {"size": size, "_source": False, "query": query} for leg, query in queries.items()}
+
+
+def build_fused_bodies(
+    setup: SearchSetup,
+    text: str,
+    vector: Sequence[float],
+    *,
+    top_k: int,
+    start: int = 0,
+    keywords: Sequence[str] = (),
+) -> dict[str, dict[str, Any]]:
+    """Return, per leg, the body that asks for what ``search/fusion.py`` fuses: ids and scores of the candidates.
+
+    Raises:
+        QueryError: The page lies beyond the candidates.
+    """
+    depth = setup.search.candidates
+    _check_window(top_k, start, depth, "search.candidates")
+    queries = {"bm25": text_query(setup, text, keywords), "vector": knn_query(setup, vector)}
+    sort = [{"_score": "desc"}, {setup.catalog.id: "asc"}]
+    asked = {"size": depth, "_source": False, "track_total_hits": True, "sort": sort}
+    bodies = {leg: {**asked, "query": query} for leg, query in queries.items()}
+    bodies["vector"]["aggs"] = {IN_BOTH: {"filter": queries["bm25"]}}
+    return bodies
+
+
+def fused_here(setup: SearchSetup, mode: Mode, text: str) -> bool:
+    """Return whether a query is two searches whose answers are fused here: the server does not do it."""
+    return mode == "hybrid" and not dialect_of(setup.search.engine).fuses and not is_blank(text)
 
 
 def widen(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,10 +274,9 @@ def knn_query(setup: SearchSetup, vector: Sequence[float]) -> dict[str, Any]:
     Source: OpenSearch documentation, "Efficient k-NN filtering": a filter beside the clause is applied afterwards and
     may leave fewer than ``k``.
     """
-    clause: dict[str, Any] = {"vector": list(vector), "k": setup.search.candidates}
-    if setup.filter is not None:
-        clause["filter"] = setup.filter
-    return {"knn": {setup.index.vector_field: clause}}
+    return dialect_of(setup.search.engine).knn(
+        setup.index.vector_field, vector, k=setup.search.candidates, filters=setup.filter
+    )
 
 
 def fusion_pipeline(
@@ -331,8 +363,11 @@ def _check_window(top_k: int, start: int, deepest: int, setting: str) -> None:
         )
 
 
-def _source(setup: SearchSetup) -> bool | dict[str, list[str]]:
-    if not setup.with_source:
-        return False
+def hidden_fields(setup: SearchSetup) -> list[str]:
+    """Return the fields of a document that are ours and no part of the catalog's row."""
     rendered = [text_field(setup.catalog, name) for name in setup.catalog.objects if name in setup.catalog.text]
-    return {"excludes": [setup.index.vector_field, HASH_FIELD, *rendered]}
+    return [setup.index.vector_field, HASH_FIELD, *rendered]
+
+
+def _source(setup: SearchSetup) -> bool | dict[str, list[str]]:
+    return {"excludes": hidden_fields(setup)} if setup.with_source else False

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from lrem_os.errors import LremError, ModelError, ModelHung, Overloaded, ShuttingDown
 from lrem_os.query_plugin.engine.clock import Clock, LoopClock, wait_for
-from lrem_os.query_plugin.engine.worker import Worker
+from lrem_os.query_plugin.engine.worker import Runner, Worker
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -58,6 +58,7 @@ class Batcher(Generic[Item, Answer]):
         limit_s: Seconds after which a call counts as hung.
         max_hung: So many calls may hang at once before no further worker is started.
         clock: Decides what hangs.
+        worker: Starts what runs the calls, by the name of its thread.
     """
 
     def __init__(
@@ -70,14 +71,15 @@ class Batcher(Generic[Item, Answer]):
         limit_s: float,
         max_hung: int = 3,
         clock: Clock | None = None,
+        worker: Callable[[str], Runner] = Worker,
     ) -> None:
         self._call, self._name = call, name
         self._max_batch, self._queue_limit = max_batch, queue_limit
         self._limit_s, self._max_hung = limit_s, max_hung
-        self._clock = clock or LoopClock()
+        self._clock, self._start_worker = clock or LoopClock(), worker
         self._queue: list[_Job[Item, Answer]] = []
-        self._hung: dict[asyncio.Future[list[Answer | LremError]], Worker] = {}
-        self._worker: Worker | None = None
+        self._hung: dict[asyncio.Future[list[Answer | LremError]], Runner] = {}
+        self._worker: Runner | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -193,9 +195,9 @@ class Batcher(Generic[Item, Answer]):
                 elif not job.future.done():
                     job.future.set_result(Answered(answer, begun - job.since))
 
-    def _ready_worker(self) -> Worker:
+    def _ready_worker(self) -> Runner:
         if self._worker is None or not self._worker.alive:
-            self._worker = Worker(f"lrem-{self._name}")
+            self._worker = self._start_worker(f"lrem-{self._name}")
         return self._worker
 
     def _checked(self, items: list[Item]) -> list[Answer | LremError]:

@@ -20,7 +20,8 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 
 from lrem_os.config_query import ServeSettings
-from lrem_os.errors import LremError, ModelError, ModelHung, Overloaded, ServiceError, ShuttingDown
+from lrem_os.errors import EmbeddingError, LremError, ModelError, ModelHung, Overloaded, ServiceError, ShuttingDown
+from lrem_os.model.endpoints import EndpointState
 from lrem_os.query_plugin.engine import reading as codes
 from lrem_os.query_plugin.engine.batcher import Answered, Batcher
 from lrem_os.query_plugin.engine.breaker import Breaker
@@ -29,6 +30,7 @@ from lrem_os.query_plugin.engine.calls import Embedded, Thought, Vector, embed_e
 from lrem_os.query_plugin.engine.clock import Clock, LoopClock, wait_for
 from lrem_os.query_plugin.engine.reading import Reading, RouteName
 from lrem_os.query_plugin.engine.request import Request
+from lrem_os.query_plugin.engine.worker import Runner, Worker
 from lrem_os.query_plugin.routing.precomputed import Precomputed
 from lrem_os.query_plugin.routing.router import Decision, Router
 from lrem_os.query_plugin.routing.signals import Signals
@@ -75,7 +77,7 @@ class EngineState:
     """How the engine is, for health checks and metrics.
 
     Args:
-        embedder: ``broken``: its calls hang, queries go by text alone.
+        embedder: ``open``: left alone by the breaker; ``broken``: its calls hang; queries go by text alone.
         reasoner: ``slow``: not waited for; ``open``: left alone by the breaker; ``broken``: its calls hang.
         num_waiting: Queries in the queues of embedder and reasoner, and passages.
         num_hung: Calls that hang.
@@ -83,9 +85,10 @@ class EngineState:
         num_hits: Of each of these caches, since the start.
         num_misses: Likewise.
         shared: What became of reads and writes of the shared cache since the start.
+        endpoints: The servers of ``embedder`` and ``reasoner``, where they run on servers.
     """
 
-    embedder: Literal["ok", "broken"]
+    embedder: Literal["ok", "open", "broken"]
     reasoner: Literal["ok", "slow", "open", "broken", "none"]
     num_waiting: tuple[int, int, int]
     num_hung: int
@@ -93,6 +96,7 @@ class EngineState:
     num_hits: tuple[int, int, int]
     num_misses: tuple[int, int, int]
     shared: Mapping[str, int] = field(default_factory=dict)
+    endpoints: Mapping[str, Sequence[EndpointState]] = field(default_factory=dict)
 
 
 class _KeptAway(ServiceError):
@@ -111,6 +115,8 @@ class QueryEngine:
         shared: Thoughts that several services share.
         ahead: Thoughts of queries that need no model, whatever the router would say.
         clock: Decides what is late.
+        worker: Starts what runs a model's calls; a simulation has its own.
+        endpoints: Tells how the models' servers are.
     """
 
     def __init__(
@@ -124,8 +130,10 @@ class QueryEngine:
         shared: SharedThoughts | None = None,
         ahead: Ahead | None = None,
         clock: Clock | None = None,
+        worker: Callable[[str], Runner] = Worker,
+        endpoints: Callable[[], Mapping[str, Sequence[EndpointState]]] = dict,
     ) -> None:
-        self._settings, self._clock = settings, clock or LoopClock()
+        self._settings, self._clock, self._start_worker = settings, clock or LoopClock(), worker
         self._router, self._shared, self._ahead = router, shared, ahead
         dimension = partial(getattr, embedder, "dimension")
         self._embedder = self._batcher("embedder", embed_each(embedder.embed_queries, dimension, Embedded.of))
@@ -143,6 +151,9 @@ class QueryEngine:
         self._embeddings: SingleFlight[Answered[Embedded]] = SingleFlight(clock=self._clock)
         self._reasonings: SingleFlight[Answered[Thought] | Thought] = SingleFlight(clock=self._clock)
         self._failures, self._delays = self._breaker(), self._breaker()
+        # by overload an embedder is late now and then; kept away from is one that gives nothing at all
+        self._silence = self._breaker(share=1.0)
+        self._endpoints = endpoints
 
     def _batcher(self, name: str, call: Callable[[Sequence[Q]], Sequence[A | LremError]]) -> Batcher[Q, A]:
         settings, reasons = self._settings, name == "reasoner"
@@ -154,16 +165,17 @@ class QueryEngine:
             queue_limit=settings.queue_limit,
             max_hung=settings.max_hung,
             clock=self._clock,
+            worker=self._start_worker,
         )
 
     def _lru(self) -> Lru[A]:
         return Lru(self._settings.cache_size, ttl_s=self._settings.cache_ttl_s, clock=self._clock)
 
-    def _breaker(self) -> Breaker:
+    def _breaker(self, *, share: float | None = None) -> Breaker:
         settings = self._settings
         return Breaker(
             window=settings.breaker_window,
-            share=settings.breaker_share,
+            share=settings.breaker_share if share is None else share,
             open_s=settings.breaker_open_s,
             clock=self._clock,
         )
@@ -226,7 +238,7 @@ class QueryEngine:
         """Return how the engine is."""
         caches = (self._vectors, self._thoughts, self._decisions)
         return EngineState(
-            embedder="broken" if self._embedder.broken else "ok",
+            embedder="broken" if self._embedder.broken else "open" if self._silence.is_open else "ok",
             reasoner=self._reasoner_state(),
             num_waiting=(
                 self._embedder.num_waiting,
@@ -238,6 +250,7 @@ class QueryEngine:
             num_hits=(caches[0].num_hits, caches[1].num_hits, caches[2].num_hits),
             num_misses=(caches[0].num_misses, caches[1].num_misses, caches[2].num_misses),
             shared={} if self._shared is None else dict(self._shared.counts),
+            endpoints=self._endpoints(),
         )
 
     async def aclose(self) -> None:
@@ -264,18 +277,28 @@ class QueryEngine:
         known = self._vectors.get(request.key)
         if known is not None:
             return known
+        permit = self._silence.ask()
+        if permit is None:
+            request.fail(codes.EMBEDDER_OPEN)
+            return None
         begun = self._clock.now()
         seconds = min(self._settings.embed_deadline_ms / 1000, request.left_s())
         try:
             answer = await self._embeddings.do(request.key, partial(self._compute_vector, request.key), seconds=seconds)
         except TimeoutError:
+            if seconds < request.left_s():  # and not because this request was in a hurry
+                self._silence.record(permit, ok=False)
             request.fail(codes.EMBEDDER_TIMEOUT)
             return None
         except LremError as exc:
+            of_the_text, at_once = isinstance(exc, EmbeddingError), self._embedder.broken
+            if isinstance(exc, ModelError) and not of_the_text and not at_once:
+                self._silence.record(permit, ok=False)
             request.fail(_code_of(exc, "embedder", broken=self._embedder.broken))
             return None
         finally:
             request.time("embed", begun)
+        self._silence.record(permit, ok=True)
         request.asked(answer.queue_s)
         return answer.value
 

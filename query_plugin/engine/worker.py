@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from lrem_os.errors import LremError, ModelError
 
@@ -15,8 +15,25 @@ R = TypeVar("R")
 _Call = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 
+class Runner(Protocol):
+    """What runs a model's calls, one after the other."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes another call."""
+        ...
+
+    def run(self, call: Callable[[], R]) -> asyncio.Future[R]:
+        """Return the future of a call's result; its exception is one of ours."""
+        ...
+
+    def stop(self) -> None:
+        """End after the calls that it has; nobody waits for it."""
+        ...
+
+
 class Worker:
-    """A thread that runs calls one after the other, until it is told to stop or a call takes it down.
+    """A ``Runner``: a thread that runs calls one after the other, until it is told to stop or a call takes it down.
 
     Args:
         name: Of the thread.

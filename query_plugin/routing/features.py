@@ -148,15 +148,29 @@ def build_lexicon(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], *, b
     return Lexicon(num_documents, dict(counts), frozenset(brands))
 
 
+def phrasing(text: str) -> str:
+    """Return how a query is put: ``negation``, ``comparison``, ``question`` (the first that fits) or ``plain``.
+
+    >>> phrasing("sofa without arms"), phrasing("red sofa")
+    ('negation', 'plain')
+    """
+    words = words_of(text)
+    if _is_negated(words):
+        return "negation"
+    if _is_comparison(text):
+        return "comparison"
+    return "question" if _is_question(text, words) else "plain"
+
+
 def features_before(text: str, vector: NDArray[np.float32], landmarks: Landmarks) -> dict[str, float]:
     """Return the features of the text and its direct unit vector, shape (D,): all of ``BEFORE``."""
     words = words_of(text)
     num = max(1, len(words))
     content = [word for word in words if word not in _FUNCTION_WORDS] or words
     return {
-        "question": float("?" in text or (bool(words) and words[0].split("'")[0] in _QUESTIONS)),
-        "negation": float(any(word in _NEGATIONS or word.endswith(("n't", "-free")) for word in words)),
-        "comparison": float(_COMPARISONS.search(text.lower()) is not None),
+        "question": float(_is_question(text, words)),
+        "negation": float(_is_negated(words)),
+        "comparison": float(_is_comparison(text)),
         "digits": sum(any(char.isdigit() for char in word) for word in words) / num,
         **_catalog_features(words, content, landmarks.lexicon),
         "distance": _distance(vector, landmarks.vectors),
@@ -186,6 +200,18 @@ def features_after(text: str, signals: Signals) -> dict[str, float]:
         "cross_rank": _cross_rank(bm25, signals.vector),
         "vector_hits": len(signals.vector.ids) / PROBE_DEPTH,
     }
+
+
+def _is_question(text: str, words: Sequence[str]) -> bool:
+    return "?" in text or (bool(words) and words[0].split("'")[0] in _QUESTIONS)
+
+
+def _is_negated(words: Sequence[str]) -> bool:
+    return any(word in _NEGATIONS or word.endswith(("n't", "-free")) for word in words)
+
+
+def _is_comparison(text: str) -> bool:
+    return _COMPARISONS.search(text.lower()) is not None
 
 
 def _catalog_features(words: Sequence[str], content: Sequence[str], lexicon: Lexicon) -> dict[str, float]:

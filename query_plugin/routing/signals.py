@@ -54,14 +54,18 @@ def probe_bodies(setup: SearchSetup, text: str, vector: Sequence[float]) -> list
     ]
 
 
-def parse_probe(responses: Sequence[Mapping[str, Any]]) -> Signals:
+def parse_probe(responses: Sequence[Mapping[str, Any]], *, bm25_scale: float = 1.0) -> Signals:
     """Return what the two searches found.
+
+    Args:
+        responses: Of ``probe_bodies``, in that order.
+        bm25_scale: What the server's BM25 scores are multiplied by, see ``search/dialect.py``.
 
     Raises:
         SearchError: One of them failed.
     """
     bm25, vector = (_leg(response) for response in responses)
-    return Signals(bm25, vector)
+    return Signals(Leg(bm25.ids, tuple(bm25_scale * score for score in bm25.scores)), vector)
 
 
 def _leg(response: Mapping[str, Any]) -> Leg:

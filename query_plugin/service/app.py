@@ -22,15 +22,18 @@ from lrem_os.config import Settings
 from lrem_os.errors import LremError, Overloaded
 from lrem_os.query_plugin.engine.engine import EngineState
 from lrem_os.query_plugin.engine.reading import OVERLOADED, Reading
+from lrem_os.query_plugin.engine.several import Engines
 from lrem_os.query_plugin.service import report
 from lrem_os.query_plugin.service import schemas as s
 from lrem_os.query_plugin.service.call import Call, params_of
 from lrem_os.query_plugin.service.edge import Edge
-from lrem_os.query_plugin.service.gateway import Gateway, Reader, read_each
+from lrem_os.query_plugin.service.gateway import Gateway
 from lrem_os.query_plugin.service.metrics import Metrics
 from lrem_os.query_plugin.service.problems import Problem, bad_request, internal, not_served, overloaded
+from lrem_os.query_plugin.service.readers import Reader, Readers
 from lrem_os.query_plugin.service.ubi import Ubi
 from lrem_os.query_plugin.service.upstream import Upstream
+from lrem_os.query_plugin.service.versions import Versions
 from lrem_os.query_plugin.service.wire import Answer
 from lrem_os.types import Vectors
 
@@ -73,6 +76,7 @@ class _Parts:
     engine: Engine
     upstream: Upstream
     gateway: Gateway
+    readers: Readers
     settings: Settings
     metrics: Metrics
     ubi: Ubi | None
@@ -92,8 +96,18 @@ def create_app(engine: Engine, upstream: Upstream, settings: Settings) -> Edge:
         kind = [(b"content-type", b"application/x-ndjson" if path == "/_bulk" else b"application/json")]
         return await upstream.send(method, path, headers=kind, body=body, own_credentials=True)
 
-    ubi = Ubi(settings.serve, send_own, metrics) if settings.serve.ubi else None
-    parts = _Parts(engine, upstream, Gateway(engine, upstream, settings, metrics, ubi), settings, metrics, ubi)
+    budget = settings.route.share if settings.route.budget == "share" else None
+    ubi = Ubi(settings.serve, send_own, metrics, budget=budget) if settings.serve.ubi else None
+
+    async def ask_own(path: str, query: str) -> Answer:
+        return await upstream.send("GET", path, query, own_credentials=True)
+
+    versions = None
+    if isinstance(engine, Engines):
+        patterns = settings.serve.indices or (settings.index.name,)
+        versions = Versions(ask_own, patterns, engine.by_model, engine.configured)
+    gateway = Gateway(engine, upstream, settings, metrics, ubi, versions)
+    parts = _Parts(engine, upstream, gateway, Readers(engine, metrics, versions), settings, metrics, ubi)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -104,6 +118,8 @@ def create_app(engine: Engine, upstream: Upstream, settings: Settings) -> Edge:
         finally:
             if ubi is not None:
                 await ubi.aclose()
+            if versions is not None:
+                await versions.aclose()
             await engine.aclose()
             await upstream.aclose()
 
@@ -155,7 +171,8 @@ def _health_routes(parts: _Parts) -> APIRouter:
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **_OPENSEARCH})
     async def metrics() -> Response:
         """Return counters and histograms for Prometheus."""
-        page = parts.metrics.page(_gauges(parts.engine.state()), num_tasks=len(asyncio.all_tasks()))
+        state = parts.engine.state()
+        page = parts.metrics.page(_gauges(state), num_tasks=len(asyncio.all_tasks()), endpoints=state.endpoints)
         return Response(page, media_type=parts.metrics.content_type)
 
     return router
@@ -172,9 +189,8 @@ def _model_routes(parts: _Parts) -> APIRouter:
         if longest > parts.settings.serve.max_query_chars:
             limit = parts.settings.serve.max_query_chars
             raise bad_request(f"a query text of [{longest}] characters is longer than [{limit}]")
-        wanted = [(text, route, None) for text in texts]
-        found = await read_each(parts.engine, parts.metrics, wanted)
-        return [found[key] for key in wanted]
+        [found] = await parts.readers.read([(parts.settings.index.name, [(text, route, None) for text in texts])])
+        return [found.first[text] for text in texts]
 
     @router.post("/embeddings")
     async def embeddings(request: Annotated[s.EmbeddingRequest, Body()]) -> s.EmbeddingAnswer:
@@ -187,7 +203,7 @@ def _model_routes(parts: _Parts) -> APIRouter:
             told = [report.described(reading) for reading in readings]
         else:
             async with turns:
-                vectors = (await _passages(parts.engine, texts)).tolist()
+                vectors = (await _passages(await _current(parts), texts)).tolist()
         if request.dimensions not in (None, len(vectors[0])):
             raise bad_request(f"[dimensions] is [{request.dimensions}]: the vectors have [{len(vectors[0])}]")
         rows = [
@@ -269,6 +285,18 @@ def _as_response(answer: Answer) -> Response:
     return response
 
 
+async def _current(parts: _Parts) -> Engine:
+    """Return the engine whose model the configured index is from. Raises ``Problem`` where there is none."""
+    if not isinstance(parts.engine, Engines):
+        return parts.engine
+    model = await parts.readers.model_of(parts.settings.index.name)
+    if model is None:
+        reason = f"the vectors of [{parts.settings.index.name}] are from a model that this service does not have"
+        raise Problem(503, "model_unknown_exception", reason)
+    found: Engine = parts.engine.by_model[model]
+    return found
+
+
 async def _passages(engine: Engine, texts: Sequence[str]) -> Vectors:
     try:
         return await engine.embed_passages(texts)
@@ -300,7 +328,7 @@ def _gauges(state: EngineState) -> Mapping[str, float]:
     for name, value in asdict(state).items():
         if isinstance(value, tuple):
             told |= {f"{name}_{number}": float(one) for number, one in enumerate(value)}
-        elif isinstance(value, Mapping):
+        elif name == "shared":
             told |= {f"{name}_{key}": float(one) for key, one in value.items()}
         elif isinstance(value, int):
             told[name] = float(value)

@@ -6,47 +6,37 @@ What holds no clause of ours goes through as it came, bytes and all. What does i
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from lrem_os.config import Settings
 from lrem_os.errors import QueryError
-from lrem_os.query_plugin.engine.reading import Reading, RouteName
+from lrem_os.query_plugin.engine.reading import Reading
 from lrem_os.query_plugin.service import report
 from lrem_os.query_plugin.service.asked import Asked, check_index, encode_index, from_body, from_headers, from_params
 from lrem_os.query_plugin.service.call import Call, index_of_header, json_of, search_lines
 from lrem_os.query_plugin.service.exact_json import NotReadable, depth, is_text, read, split_array, with_ext, write
+from lrem_os.query_plugin.service.guarded import replace_knn
 from lrem_os.query_plugin.service.metrics import Metrics
 from lrem_os.query_plugin.service.neural import find_texts, holds_ours, rewrite
 from lrem_os.query_plugin.service.problems import Problem, bad_request
+from lrem_os.query_plugin.service.readers import Read, Reader, Readers, Wanted
 from lrem_os.query_plugin.service.ubi import Ubi
+from lrem_os.query_plugin.service.ubi_records import request_text
 from lrem_os.query_plugin.service.upstream import Upstream
+from lrem_os.query_plugin.service.versions import Versions
 from lrem_os.query_plugin.service.wire import Answer
-from lrem_os.search.requests import SearchSetup, build_body
+from lrem_os.search.requests import SearchSetup, build_body, text_query
 
-_AT_ONCE = 32  # texts of one request that are read at the same time: a long _msearch must not fill the queues alone
 _MAY_BE_OURS = (b"neural", b'"lrem"', b"\\u")  # \u: either could be written in escapes
 _LUCENE = {"df", "analyzer", "analyze_wildcard", "default_operator", "lenient"}  # of q as OpenSearch itself reads it
 _ERROR = re.compile(rb'\s*\{\s*"error"')
 _NEWEST = (99, 0, 0)  # a server that cannot do what is configured says so itself
-
-
-Wanted = tuple[str, RouteName, float | None]
-"""A text, the route that is asked for, and how long to wait for reasoning."""
-
-
-class Reader(Protocol):
-    """What reads queries: the engine, or a fake in tests."""
-
-    async def read(self, text: str, *, route: RouteName = "auto", deadline_s: float | None = None) -> Reading:
-        """Return what to ask OpenSearch with; never raises for a fault of a model."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +48,18 @@ class _Search:
         texts: Of our clauses; none: only ``ext.lrem`` was there.
         asked: How to read them.
         ubi: What ``ext.ubi`` said, where queries are recorded.
+        index: What is searched, where the path does not say it.
     """
 
     body: dict[str, Any]
     texts: Sequence[str]
     asked: Asked
     ubi: Mapping[str, Any] | None = None
+    index: str = ""
 
 
-async def read_each(engine: Reader, metrics: Metrics, wanted: Sequence[Wanted]) -> dict[Wanted, Reading]:
-    """Return the reading of each text, some at a time."""
-    slots = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(text: str, route: RouteName, deadline_s: float | None) -> Reading:
-        async with slots:
-            reading = await engine.read(text, route=route, deadline_s=deadline_s)
-        metrics.read(reading)
-        return reading
-
-    each = dict.fromkeys(wanted)
-    return dict(zip(each, await asyncio.gather(*(one(*key) for key in each)), strict=True))
+_Answered = tuple[Answer, Sequence[Read]]
+"""An answer, and what was made of the texts of each search in the request."""
 
 
 class Gateway:
@@ -89,12 +71,20 @@ class Gateway:
         settings: Fields, limits, what is allowed.
         metrics: Counts.
         ubi: Records queries; none: they are not recorded.
+        versions: Which model each index wants; none: the engine's vectors fit all.
     """
 
     def __init__(
-        self, engine: Reader, upstream: Upstream, settings: Settings, metrics: Metrics, ubi: Ubi | None = None
+        self,
+        engine: Reader,
+        upstream: Upstream,
+        settings: Settings,
+        metrics: Metrics,
+        ubi: Ubi | None = None,
+        versions: Versions | None = None,
     ) -> None:
-        self._engine, self._upstream, self._metrics, self._ubi = engine, upstream, metrics, ubi
+        self._upstream, self._metrics, self._ubi = upstream, metrics, ubi
+        self._readers = Readers(engine, metrics, versions)
         self._settings, self._limits = settings, settings.serve
         self._allowed = settings.serve.indices or (settings.index.name,)
         self._setup = SearchSetup(settings.catalog, settings.index, settings.search, _NEWEST)
@@ -122,9 +112,14 @@ class Gateway:
         search = None if data is None else self._find(data, asked)
         if search is None:
             return await self._send(call, "_search")
-        [readings] = await self._read([search])
-        answer = await self._send(self._call_with(call, self._rewritten(search, readings), [search]), "_search")
-        return self._told(answer, [(search, readings)], call, started)
+
+        async def ask() -> _Answered:
+            [found] = await self._read([search], call)
+            sent = self._call_with(call, self._rewritten(search, found), [search], [found])
+            return await self._send(sent, "_search"), [found]
+
+        answer, [found] = await self._settled(ask)
+        return self._told(answer, [(search, found.first)], call, started)
 
     async def info(self, call: Call) -> Answer:
         """Answer ``/``, which clients ask when they start: what OpenSearch says of itself to this caller."""
@@ -143,16 +138,25 @@ class Gateway:
         data = json_of(call, self._limits.max_body_bytes)
         lines, places = ([], range(0)) if data is None else search_lines(data)
         self._check_headers([lines[at - 1] for at in places], call.index, readable=data is not None or call.is_empty)
-        found = {at: search for at in places if (search := self._find(lines[at], asked)) is not None}
+        found = {
+            at: replace(search, index=_named(lines[at - 1]))
+            for at in places
+            if (search := self._find(lines[at], asked)) is not None
+        }
         if sum(len(search.texts) for search in found.values()) > self._limits.max_queries:
             raise bad_request(f"the searches hold more than [{self._limits.max_queries}] query texts")
         if not found:
             return await self._send(call, "_msearch")
         searches = list(found.values())
-        readings = await self._read(searches)
-        for at, of_search in zip(found, readings, strict=True):
-            lines[at] = self._rewritten(found[at], of_search)
-        answer = await self._send(self._call_with(call, b"\n".join(lines), searches), "_msearch")
+
+        async def ask() -> _Answered:
+            each = await self._read(searches, call)
+            written = {at: self._rewritten(found[at], of_search) for at, of_search in zip(found, each, strict=True)}
+            body = b"\n".join(written.get(at, line) for at, line in enumerate(lines))
+            return await self._send(self._call_with(call, body, searches, each), "_msearch"), each
+
+        answer, each = await self._settled(ask)
+        readings = [of_search.first for of_search in each]
         numbered = {
             (at - places.start) // 2: pair for at, pair in zip(found, zip(searches, readings, strict=True), strict=True)
         }
@@ -164,20 +168,41 @@ class Gateway:
         self._check_texts([text])
         start, size = _number(call, "from", 0), _number(call, "size", 10)
         search = _Search({}, [text], asked if self._settings.search.mode != "bm25" else replace(asked, route="bm25"))
-        [readings] = await self._read([search])
-        reading = readings[text]
-        setup = self._reasoned if reading.keywords and asked.keywords else self._setup
+        rest = call.with_params([(name, value) for name, value in call.params if name not in ("q", "from", "size")])
+
+        async def ask() -> _Answered:
+            [found] = await self._read([search], call)
+            body = self._built(search, found, top_k=max(size, 1), start=start) | {"from": start, "size": size}
+            return await self._send(self._call_with(rest, orjson.dumps(body), [search], [found]), "_search"), [found]
+
+        answer, [found] = await self._settled(ask)
+        return self._told(answer, [(search, found.first)], call, started)
+
+    def _built(self, search: _Search, found: Read, *, top_k: int, start: int) -> dict[str, Any]:
+        """Return the body that ``lrem-os search`` would send."""
+        [text] = search.texts
+        reading = found.first[text]
+        setup = self._reasoned if reading.keywords and search.asked.keywords else self._setup
         mode = "bm25" if reading.vector is None else self._settings.search.mode
         try:
-            body = build_body(
-                setup, mode, text, reading.vector, top_k=max(size, 1), start=start, keywords=reading.keywords
-            )
+            body = build_body(setup, mode, text, reading.vector, top_k=top_k, start=start, keywords=reading.keywords)
         except QueryError as exc:
             raise bad_request(str(exc)) from exc
-        body |= {"from": start, "size": size}
-        rest = call.with_params([(name, value) for name, value in call.params if name not in ("q", "from", "size")])
-        sent = rest.with_body(orjson.dumps(body), plain_answer=asked.report)
-        return self._told(await self._send(sent, "_search"), [(search, readings)], call, started)
+        if found.by_model is None:
+            return body
+        by_model, field = found.by_model, self._settings.index.vector_field
+        words = None if mode == "hybrid" else text_query(setup, text)
+        return {
+            **body,
+            "query": replace_knn(
+                body["query"], field, lambda inside: by_model.clause(text, _without_vector(inside), field, words)
+            ),
+        }
+
+    async def _settled(self, ask: Callable[[], Awaitable[_Answered]]) -> _Answered:
+        """Return an answer; asked once more where the alias moved meanwhile to what was not expected."""
+        answer, found = await ask()
+        return await ask() if await self._readers.is_news(found, answer) else (answer, found)
 
     def _asked(self, call: Call) -> tuple[Call, Asked]:
         """Return the call without what was meant for us, and what that was."""
@@ -237,26 +262,25 @@ class Gateway:
             for expression in named or ([index] if index else ["_all"]):
                 check_index(expression, self._allowed)
 
-    async def _read(self, searches: Sequence[_Search]) -> list[dict[str, Reading]]:
-        """Return the readings of every search, by text; a text that several ask alike is read once."""
-        wanted: list[Wanted] = [
-            (text, search.asked.route, search.asked.deadline_s) for search in searches for text in search.texts
-        ]
-        found = await read_each(self._engine, self._metrics, wanted)
-        return [
-            {text: found[text, search.asked.route, search.asked.deadline_s] for text in search.texts}
-            for search in searches
-        ]
+    async def _read(self, searches: Sequence[_Search], call: Call) -> list[Read]:
+        """Return what is made of the texts of every search."""
+        wanted: list[tuple[str | None, list[Wanted]]] = []
+        for search in searches:
+            asked, index = search.asked, search.index or call.index
+            texts: list[Wanted] = [(text, asked.route, asked.deadline_s) for text in search.texts]
+            wanted.append((None if asked.route == "bm25" or not texts else index, texts))
+        return await self._readers.read(wanted)
 
-    def _rewritten(self, search: _Search, readings: Mapping[str, Reading]) -> bytes:
+    def _rewritten(self, search: _Search, found: Read) -> bytes:
         setup = self._reasoned if search.asked.keywords else self._setup
         try:
-            return write(rewrite(search.body, readings, setup))
+            return write(rewrite(search.body, found.first, setup, found.by_model))
         except NotReadable as exc:
             raise bad_request(f"the body cannot be written again: {exc}") from exc
 
-    def _call_with(self, call: Call, body: bytes, searches: Sequence[_Search]) -> Call:
-        return call.with_body(body, plain_answer=any(search.texts and search.asked.report for search in searches))
+    def _call_with(self, call: Call, body: bytes, searches: Sequence[_Search], found: Sequence[Read]) -> Call:
+        is_read = any(search.texts and (search.asked.report or self._ubi is not None) for search in searches)
+        return call.with_body(body, plain_answer=is_read or any(read.targets is not None for read in found))
 
     async def _send(self, call: Call, action: str) -> Answer:
         path = f"/{encode_index(call.index)}/{action}" if call.index else f"/{action}"
@@ -284,7 +308,7 @@ class Gateway:
         if not search.texts:
             return answer
         took_ms = (time.perf_counter() - started) * 1000
-        told = self._recorded(search, readings, took_ms) if answer.status < 300 else {}
+        told = self._recorded(search, readings, took_ms, call, answer.body) if answer.status < 300 else {}
         body = with_ext(answer.body, told) if told and search.asked.report and _can_add(answer, call) else answer.body
         headers = [*answer.headers, *report.headers(list(readings.values()), took_ms)]
         return Answer(answer.status, headers, body)
@@ -298,26 +322,48 @@ class Gateway:
             return answer
         took_ms = (time.perf_counter() - started) * 1000
         told: dict[int, dict[str, Any]] = {}
+        is_read = self._ubi is not None or any(search.asked.report for search, _ in done.values())
+        parts = split_array(answer.body, "responses") if is_read and _can_add(answer, call) else None
         if answer.status < 300:
-            told = {number: self._recorded(search, readings, took_ms) for number, (search, readings) in done.items()}
+            each = [] if parts is None else parts[1]
+            told = {
+                number: self._recorded(search, readings, took_ms, call, each[number] if number < len(each) else b"")
+                for number, (search, readings) in done.items()
+            }
         told = {number: what for number, what in told.items() if done[number][0].asked.report}
-        parts = split_array(answer.body, "responses") if told and _can_add(answer, call) else None
         body = answer.body
-        if parts is not None:
+        if parts is not None and told:
             before, answers, after = parts
             each = [with_ext(one, told[at]) if at in told and _is_hits(one) else one for at, one in enumerate(answers)]
             body = before + b",".join(each) + after
         every = [reading for _, readings in done.values() for reading in readings.values()]
         return Answer(answer.status, [*answer.headers, *report.headers(every, took_ms)], body)
 
-    def _recorded(self, search: _Search, readings: Mapping[str, Reading], took_ms: float) -> dict[str, Any]:
+    def _recorded(
+        self, search: _Search, readings: Mapping[str, Reading], took_ms: float, call: Call, answer: bytes
+    ) -> dict[str, Any]:
         """Record a search that was answered; return what to add under ``ext`` of its answer."""
         read_texts = list(readings.values())
         if self._ubi is None:
             return {"lrem": report.member(read_texts, took_ms)}
-        query_id = self._ubi.query(read_texts, took_ms, search.ubi or {})
+        query_id = self._ubi.query(read_texts, took_ms, search.ubi or {}, answer, _request_text(search, call))
         told = {"lrem": report.member(read_texts, took_ms, query_id)}
         return told if search.ubi is None else told | {"ubi": {"query_id": query_id}}
+
+
+def _request_text(search: _Search, call: Call) -> str:
+    """Return a search as the client sent it, as Dev Tools takes it, without what was meant for us."""
+    index = encode_index(search.index or call.index)
+    body = write(search.body) if search.body else b""
+    return request_text("POST", f"{index}/_search" if index else "_search", "" if search.index else call.query, body)
+
+
+def _named(header: bytes) -> str:
+    """Return the index that the header of one search of an ``_msearch`` names; empty: none."""
+    try:
+        return ",".join(index_of_header(read(header)) or ())
+    except ValueError:  # checked where it matters
+        return ""
 
 
 def _can_add(answer: Answer, call: Call) -> bool:
@@ -339,3 +385,8 @@ def _number(call: Call, name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 6:
         raise bad_request(f"[{name}] is [{text[:50]}]: a whole number is wanted")
     return int(text)
+
+
+def _without_vector(inside: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands in a ``knn`` clause beside the vector."""
+    return {key: value for key, value in inside.items() if key != "vector"}

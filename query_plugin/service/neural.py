@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from lrem_os.query_plugin.engine.reading import Reading
+from lrem_os.query_plugin.service.guarded import ByModel
 from lrem_os.search.fields import weighted_text_fields
 from lrem_os.search.requests import SearchSetup, keyword_query, lexical_text, text_query
 
@@ -58,26 +60,36 @@ def _children(node: Any) -> Iterable[Any]:
     return node if isinstance(node, list) else [value for key, value in node.items() if key not in _OPAQUE]
 
 
-def rewrite(node: Any, readings: Mapping[str, Reading], setup: SearchSetup) -> Any:
+def rewrite(
+    node: Any,
+    readings: Mapping[str, Reading],
+    setup: SearchSetup,
+    by_model: ByModel | None = None,
+    *,
+    searched: bool = False,
+) -> Any:
     """Return a body, or a part of one, with every clause of ours in words that OpenSearch knows; nothing else differs.
 
     Args:
         node: The body; not changed.
         readings: Of every text that ``find_texts`` names.
         setup: Vector field, text fields, and how much keywords weigh (``text_boost``; 0: they stay out).
+        by_model: Where indices may have vectors of several models, the readings of each.
+        searched: Whether the words are searched beside it, and need not stand in for a vector.
     """
+    again = partial(rewrite, readings=readings, setup=setup, by_model=by_model, searched=searched)
     if isinstance(node, list):
-        return [rewrite(item, readings, setup) for item in node]
+        return [again(item) for item in node]
     if not isinstance(node, dict):
         return node
     clause = _clause(node, setup.index.vector_field)
     if clause is not None:
-        return _rewritten(clause, readings, setup)
+        return _rewritten(clause, readings, setup, by_model, searched=searched)
     if len(node) == 1 and _is_hybrid(node.get("hybrid")):
-        legs = _rewritten_legs(node["hybrid"]["queries"], readings, setup)
-        others = {key: rewrite(value, readings, setup) for key, value in node["hybrid"].items() if key != "queries"}
+        legs = _rewritten_legs(node["hybrid"]["queries"], readings, setup, by_model)
+        others = {key: again(value) for key, value in node["hybrid"].items() if key != "queries"}
         return {"hybrid": {**others, "queries": legs}}
-    return {key: value if key in _OPAQUE else rewrite(value, readings, setup) for key, value in node.items()}
+    return {key: value if key in _OPAQUE else again(value) for key, value in node.items()}
 
 
 def _clause(node: Any, vector_field: str) -> Body | None:
@@ -105,15 +117,21 @@ def _clauses(node: Any, vector_field: str) -> Iterator[Body]:
                 yield from _clauses(value, vector_field)
 
 
-def _rewritten(clause: Body, readings: Mapping[str, Reading], setup: SearchSetup) -> Body:
-    reading = readings[str(clause["query_text"])]
+def _rewritten(
+    clause: Body, readings: Mapping[str, Reading], setup: SearchSetup, by_model: ByModel | None, *, searched: bool
+) -> Body:
+    text = str(clause["query_text"])
+    reading = readings[text]
     rest = {key: value for key, value in clause.items() if key not in _NOT_IN_KNN}
     if "filter" in rest:
-        rest["filter"] = rewrite(rest["filter"], readings, setup)
+        rest["filter"] = rewrite(rest["filter"], readings, setup, by_model)
     if reading.vector is None:
-        return _by_words(str(clause["query_text"]), rest, setup)
+        return _by_words(text, rest, setup)
+    words = _by_words(text, {key: value for key, value in rest.items() if key != "_name"}, setup)
     if not {"k", "min_score", "max_distance"} & rest.keys():
         rest["k"] = _DEFAULT_K
+    if by_model is not None:
+        return by_model.clause(text, rest, setup.index.vector_field, None if searched else words)
     return {"knn": {setup.index.vector_field: {"vector": list(reading.vector), **rest}}}
 
 
@@ -128,7 +146,9 @@ def _is_hybrid(inner: Any) -> bool:
     return isinstance(inner, dict) and isinstance(inner.get("queries"), list)
 
 
-def _rewritten_legs(legs: list[Any], readings: Mapping[str, Reading], setup: SearchSetup) -> list[Any]:
+def _rewritten_legs(
+    legs: list[Any], readings: Mapping[str, Reading], setup: SearchSetup, by_model: ByModel | None
+) -> list[Any]:
     texts = [find_texts(leg, setup.index.vector_field) for leg in legs]
     keywords = {_same(text): readings[text].keywords for found in texts for text in found}
     searched = any(not found and _searches_text(leg) for leg, found in zip(legs, texts, strict=True))
@@ -139,7 +159,7 @@ def _rewritten_legs(legs: list[Any], readings: Mapping[str, Reading], setup: Sea
         elif searched and any(readings[text].vector is None for text in found):
             done.append({"match_none": {}})  # the words are searched beside it already
         else:
-            done.append(rewrite(leg, readings, setup))
+            done.append(rewrite(leg, readings, setup, by_model, searched=searched))
     return done
 
 

@@ -1,7 +1,8 @@
 """OpenSearch as the service sees it: one request in, status, headers and bytes out, whatever they are.
 
-Nothing is decoded, followed or kept. A host that cannot be reached is passed over; a kept connection that turns out to
-be closed is replaced; where it breaks while a request is under way, the request is sent again, by us or by the client
+Nothing is decoded, followed or kept. Hosts are asked in turn; one that cannot be reached is passed over, and so is one
+that says 503 while another answers: it starts, ends, or has lost the cluster. A kept connection that turns out to be
+closed is replaced; where it breaks while a request is under way, the request is sent again, by us or by the client
 library. Searching twice does no harm, and behaviour records carry their ids.
 """
 
@@ -16,10 +17,12 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from lrem_os.config import SearchSettings
 from lrem_os.config_fields import without_userinfo
 from lrem_os.errors import ConfigError
+from lrem_os.query_plugin.service.hosts import Hosts
 from lrem_os.query_plugin.service.problems import Problem, bad_request
 from lrem_os.query_plugin.service.wire import AiohttpWire, Answer, CannotSend, Headers, TooSlow, Unreachable, Wire
 
 _CONNECT_S = 5.0
+_NOT_NOW = 503
 
 _HOP_BY_HOP = {  # RFC 9110, 7.6.1: meant for the next hop alone
     *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"),
@@ -31,7 +34,7 @@ class Upstream:
     """The cluster.
 
     Args:
-        hosts: URLs; the first that answers is used.
+        hosts: URLs of its nodes, or of what stands before them.
         search: Credentials and TLS.
         timeout_s: Until a connection or a pause in an answer is given up.
         max_connections: At once.
@@ -54,7 +57,7 @@ class Upstream:
         urls = [_split(host) for host in hosts]
         self._credentials = _credentials(search, urls)
         # credentials in a URL are ours: left there, they would be shown for every caller
-        self._hosts = [f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}" for url in urls]
+        self._hosts = Hosts([f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}" for url in urls])
         tls = _tls(search) if any(url.scheme == "https" for url in urls) else None
         self._wire: Wire = wire or AiohttpWire(
             # a host that is silent must leave time for the others, and for the answer
@@ -92,17 +95,29 @@ class Upstream:
             sent.append((b"authorization", self._credentials))
         target = path + (f"?{query}" if query else "")
         last: Exception | None = None
-        for host in [*self._hosts, self._hosts[0]]:
+        turned_away: tuple[str, Answer] | None = None
+        order = self._hosts.order()
+        for host in [*order, order[0]]:
             try:
                 answer = await self._wire.send(method, host + target, sent, body)
             except TooSlow as exc:
+                self._hosts.failed(host)
                 raise Problem(504, "upstream_timeout_exception", "OpenSearch did not answer in time") from exc
             except CannotSend as exc:
                 raise bad_request("the URL or a header of the request cannot be sent on") from exc
             except Unreachable as exc:
+                self._hosts.failed(host)
                 last = exc
             else:
-                return replace(answer, headers=end_to_end(answer.headers))
+                if answer.status == _NOT_NOW and turned_away is None and len(order) > 1:
+                    turned_away = host, answer
+                    continue
+                if turned_away is not None and answer.status != _NOT_NOW:
+                    self._hosts.failed(turned_away[0])
+                self._hosts.worked(host)
+                return _passed_on(answer)
+        if turned_away is not None:
+            return _passed_on(turned_away[1])
         raise Problem(
             503,
             "upstream_unavailable_exception",
@@ -113,6 +128,10 @@ class Upstream:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._wire.aclose()
+
+
+def _passed_on(answer: Answer) -> Answer:
+    return replace(answer, headers=end_to_end(answer.headers))
 
 
 def end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""One suite, two servers: the fake that the other tests use, and a real node."""
+"""One suite, three servers: the fake that the other tests use, a real OpenSearch, and a real Elasticsearch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,29 @@ from lrem_os.search.client import connect
 from tests.fakes.opensearch import FakeOpenSearch
 from tests.fakes.shop import Shop
 
+REAL = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("opensearch", "elasticsearch")]
+RAY = pytest.param("opensearch+ray", marks=[pytest.mark.opensearch, pytest.mark.ray])
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.opensearch)])
-def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "fake":
+
+@pytest.fixture(params=["fake", *REAL])
+def server(request: pytest.FixtureRequest) -> Iterator[SearchSettings]:
+    """How to reach a server; ``+ray`` behind its name: what is ingested into it goes through a Ray cluster."""
+    kind, _, engine = request.param.partition("+")
+    if engine:
+        request.getfixturevalue("ray_cluster")
+    if kind == "fake":
         with FakeOpenSearch() as fake:
-            yield fake.url
+            yield SearchSettings(hosts=(fake.url,))
     else:
-        yield request.getfixturevalue("opensearch_url")
+        url = request.getfixturevalue(f"{kind}_url")
+        yield SearchSettings(hosts=(url,), engine=kind)
 
 
 @pytest.fixture
-def shop(server_url: str, tmp_path: Path) -> Iterator[Shop]:
-    client = connect(SearchSettings(hosts=(server_url,)))
-    opened = Shop(client, f"t-{uuid.uuid4().hex[:12]}", tmp_path)
+def shop(server: SearchSettings, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    client = connect(server)
+    engine = request.node.callspec.params["server"].partition("+")[2] or "local"
+    opened = Shop(client, f"t-{uuid.uuid4().hex[:12]}", tmp_path, engine=engine)
     try:
         yield opened
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from opensearchpy import OpenSearch
 
 from lrem_os.config import CatalogSettings, IndexSettings
 from lrem_os.errors import (
@@ -144,12 +145,32 @@ def test_another_mapping_is_refused(shop: Shop, change: dict[str, Any]) -> None:
 
 def test_bulk_load_settings_are_in_force_only_while_loading(shop: Shop) -> None:
     shop.index = IndexSettings(refresh_interval="7s", replicas=1)
-    seen: list[dict[str, str | None]] = []
-    shop.on_progress = lambda _tally: seen.append(shop.live_settings())
-    shop.ingest(many(10))
-    assert seen
-    assert all(values == {"refresh_interval": "-1", "number_of_replicas": "0"} for values in seen)
+    assert settings_while(shop, many(10)) == [{"refresh_interval": "-1", "number_of_replicas": "1"}]
     assert shop.live_settings() == {"refresh_interval": "7s", "number_of_replicas": "1"}
+
+
+def test_replicas_are_dropped_only_where_asked_for_and_no_search_is_answered(shop: Shop) -> None:
+    shop.index = IndexSettings(refresh_interval="7s", replicas=1)
+    shop.ingest_settings = shop.ingest_settings.model_copy(update={"drop_replicas": True})
+    without, with_them = ({"refresh_interval": "-1", "number_of_replicas": number} for number in "01")
+    assert settings_while(shop, many(10)) == [without]
+    assert shop.live_settings() == {"refresh_interval": "7s", "number_of_replicas": "1"}
+    assert settings_while(shop, many(20)) == [with_them]  # it answers searches: a lost node must not break it
+    live = shop.state().name
+    seen = settings_while(shop, many(20), name=f"{shop.alias}-v2", recreate=True)
+    assert seen == [without]
+    assert shop.state().name != live
+    assert shop.live_settings() == {"refresh_interval": "7s", "number_of_replicas": "1"}
+
+
+def settings_while(shop: Shop, rows: list[dict[str, Any]], *, name: str | None = None, **options: Any) -> list[Any]:
+    """Ingest; return what the settings of the index, or of the named one, were meanwhile: each value once."""
+    seen: list[dict[str, str | None]] = []
+    watching = shop.again(on_progress=lambda _tally: seen.append(shop.live_settings(name)))
+    watching.runs = shop.runs + 1
+    shop.runs += 1
+    watching.ingest(rows, **options)
+    return [values for place, values in enumerate(seen) if values not in seen[:place]]
 
 
 def test_settings_are_restored_after_an_error(shop: Shop) -> None:
@@ -212,7 +233,7 @@ def test_an_index_of_somebody_else_is_left_alone(shop: Shop) -> None:
 
 def test_an_alias_of_two_indices_is_refused(shop: Shop) -> None:
     for number in (1, 2):
-        body = build_index_body(shop.catalog, shop.index, 8, {})
+        body = build_index_body(shop.catalog, shop.index, 8, {}, engine=shop.settings.search.engine)
         indices.create_index(shop.client, f"{shop.alias}-v{number}", body, alias=shop.alias)
     for recreate in (False, True):
         with pytest.raises(IndexMismatch, match="points to several indices"):
@@ -257,11 +278,43 @@ def test_a_closed_version_keeps_its_number(shop: Shop) -> None:
 def test_publishing_twice_is_harmless(shop: Shop) -> None:
     """The answer to the first may have been lost on the way."""
     shop.ingest(many(3))
-    body = build_index_body(shop.catalog, shop.index, 8, indices.build_meta({}, {}, building=True))
+    meta = indices.build_meta({}, {}, building=True)
+    body = build_index_body(shop.catalog, shop.index, 8, meta, engine=shop.settings.search.engine)
     indices.create_index(shop.client, f"{shop.alias}-v2", body)
     assert indices.publish(shop.client, shop.alias, f"{shop.alias}-v2") == f"{shop.alias}-v1"
     assert indices.publish(shop.client, shop.alias, f"{shop.alias}-v2") is None
     assert shop.state().name == f"{shop.alias}-v2"
+
+
+@pytest.mark.parametrize("rival", ["the same version", "another version"])
+def test_of_two_that_publish_at_once_the_alias_leads_to_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, rival: str
+) -> None:
+    meta = {"identity": {}, "fingerprint": "x", "mapping_hash": "y", "state": "building"}
+    body = build_index_body(shop.catalog, shop.index, 8, meta, engine=shop.settings.search.engine)
+    first, second, third = (f"{shop.alias}-v{number}" for number in (1, 2, 3))
+    indices.create_index(shop.client, first, body, alias=shop.alias)
+    indices.create_index(shop.client, second, body)
+    indices.create_index(shop.client, third, body)
+    look, winner = indices.find_index, second if rival == "the same version" else third
+
+    def look_and_be_overtaken(client: OpenSearch, name: str) -> indices.IndexState | None:
+        found = look(client, name)
+        monkeypatch.setattr(indices, "find_index", look)
+        assert indices.publish(client, name, winner) == first
+        return found
+
+    monkeypatch.setattr(indices, "find_index", look_and_be_overtaken)
+    # require_index looks through find_index too: what is overtaken is the look at the alias
+    monkeypatch.setattr(indices, "require_index", lambda client, name: look(client, name))
+    if rival == "the same version":
+        assert indices.publish(shop.client, shop.alias, second) == first
+    else:
+        with pytest.raises(RequestRejected, match="aliases_not_found"):
+            indices.publish(shop.client, shop.alias, second)
+    state = look(shop.client, shop.alias)
+    assert state is not None
+    assert (state.name, state.is_building, state.meta["replaced"]) == (winner, False, first)
 
 
 @pytest.mark.parametrize("recreate", [False, True])

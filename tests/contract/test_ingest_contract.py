@@ -1,4 +1,4 @@
-"""What an ingest leaves in the index, on the fake and on a real node."""
+"""What an ingest leaves in the index: on the fake and on real nodes, through one process and through a Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,16 +17,24 @@ from lrem_os.search import index as indices
 from lrem_os.search.bulk import delete_ids, find_hashes, list_ids
 from lrem_os.search.client import connect, server_info
 from lrem_os.text import content_hash, embedded_text
+from tests.contract.conftest import RAY, REAL
 from tests.fakes.embedder import HashEmbedder, hash_vector
 from tests.fakes.rows import by_id, counts, many, row
 from tests.fakes.shop import Shop
 
+# What stands in the index before a test begins is prepared by the engine of one process: that is quick.
+pytestmark = pytest.mark.parametrize("server", ["fake", *REAL, RAY], indirect=True)
 
-def test_the_server_says_what_it_is(server_url: str) -> None:
-    client = connect(SearchSettings(hosts=(server_url,)))
+
+def test_the_server_says_what_it_is(server: SearchSettings) -> None:
+    client = connect(server)
     info = server_info(client)
-    assert info.version == (3, 6, 0)
-    assert "opensearch-knn" in (info.plugins or ())
+    assert info.engine == server.engine
+    if server.engine == "opensearch":
+        assert info.version == (3, 6, 0)
+        assert "opensearch-knn" in (info.plugins or ())
+    else:
+        assert info.version == (9, 5, 3)
     client.close()
 
 
@@ -68,7 +76,7 @@ def test_the_index_says_what_it_was_built_with(shop: Shop) -> None:
 
 
 def test_the_same_catalog_again(shop: Shop) -> None:
-    shop.ingest(many(40))
+    shop.prepare(many(40))
     shop.embedder.texts.clear()
     assert counts(shop.ingest(many(40))) == (0, 40, 0, 0)
     assert shop.embedder.texts == []
@@ -88,7 +96,7 @@ def test_the_same_catalog_again(shop: Shop) -> None:
 )
 def test_ingesting_again(shop: Shop, before: list[Any], after: list[Any], embedded: list[str]) -> None:
     """Trap T5."""
-    shop.ingest(before)
+    shop.prepare(before)
     shop.embedder.texts.clear()
     shop.ingest(after)
     assert shop.embedder.texts == embedded
@@ -116,7 +124,7 @@ def test_non_ascii_text_is_the_same_to_the_byte(shop: Shop) -> None:
     documents = shop.documents()
     assert {doc_id.encode() for doc_id in documents} == {entry["id"].encode() for entry in rows}
     assert [documents[entry["id"]]["title"].encode() for entry in rows] == [text.encode() for text in texts]
-    assert counts(shop.ingest(rows)) == (0, len(rows), 0, 0)
+    assert counts(shop.prepare(rows)) == (0, len(rows), 0, 0)
 
 
 def test_vectors_survive_to_the_bit(shop: Shop) -> None:
@@ -191,31 +199,31 @@ def test_what_the_node_accepts_need_not_be_refused(shop: Shop) -> None:
 
 
 def test_sync_deletes_what_the_input_does_not_have(shop: Shop) -> None:
-    shop.ingest(many(30))
+    shop.prepare(many(30))
     kept = [*many(30)[:10], row("p20", ""), row("new")]
     report = shop.ingest(kept, sync=True)
     assert (counts(report), report.deleted) == ((1, 10, 0, 1), 19)
     expected = {f"p{number}" for number in range(10)} | {"p20", "new"}
     assert shop.rows().keys() == expected  # p20 is bad now, but it is there: its old version stays
-    assert shop.ingest(kept, sync=True).deleted == 0
+    assert shop.prepare(kept, sync=True).deleted == 0
 
 
 def test_sync_is_refused_where_ids_cannot_be_read(shop: Shop) -> None:
-    shop.ingest(many(5))
+    shop.prepare(many(5))
     with pytest.raises(InputError, match="1 rows have no usable id"):
         shop.ingest(b'{"id": "p0", "title": "new"}\n{"id": \n', sync=True)
     assert shop.rows() == by_id(many(5))
 
 
 def test_no_rows_touch_nothing(shop: Shop) -> None:
-    shop.ingest(many(5))
+    shop.prepare(many(5))
     with pytest.raises(DatasetError, match="holds no rows"):
         shop.ingest(b"\n\n", sync=True)
     assert len(shop.rows()) == 5
 
 
 def test_ids_are_listed_and_deleted_in_pages(shop: Shop) -> None:
-    shop.ingest(many(23))
+    shop.prepare(many(23))
     pages = list(list_ids(shop.client, shop.alias, page=10))
     assert [len(page) for page in pages] == [10, 10, 3]
     assert {doc_id for page in pages for doc_id in page} == {f"p{number}" for number in range(23)}
@@ -224,15 +232,15 @@ def test_ids_are_listed_and_deleted_in_pages(shop: Shop) -> None:
     assert find_hashes(shop.client, shop.state().name, ["p0", "p2", "never"]).keys() == {"p2"}
 
 
-def test_compressed_bodies_are_understood(shop: Shop, server_url: str) -> None:
-    client = connect(SearchSettings(hosts=(server_url,), compress=True))
-    assert counts(shop.again(client=client).ingest(many(30))) == (30, 0, 0, 0)
+def test_compressed_bodies_are_understood(shop: Shop, server: SearchSettings) -> None:
+    client = connect(server.model_copy(update={"compress": True}))
+    assert counts(shop.again(client=client).prepare(many(30))) == (30, 0, 0, 0)
     client.close()
     assert shop.rows() == by_id(many(30))
 
 
 def test_a_scroll_that_is_lost_can_be_begun_again(shop: Shop) -> None:
-    shop.ingest(many(10))
+    shop.prepare(many(10))
     pages = list_ids(shop.client, shop.alias, page=4)
     assert len(next(pages)) == 4
     shop.client.clear_scroll(body={"scroll_id": [_scroll_id(pages)]})

@@ -1,4 +1,4 @@
-"""The request bodies on a real node: what they find, in which order, and that nothing odd makes them fail."""
+"""The request bodies on real nodes: what they find, in which order, and that nothing odd makes them fail."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from lrem_os.config import SearchSettings, Settings
 from lrem_os.errors import IndexMissing, QueryError, RequestRejected, SearchError
 from lrem_os.query_plugin.retriever import DirectRetriever, build_retriever
 from lrem_os.search.client import ServerInfo, connect, server_info
+from lrem_os.search.fusion import fused_answer
 from lrem_os.search.hits import parse_response
 from lrem_os.search.mappings import build_index_body
-from lrem_os.search.requests import build_leg_bodies
-from lrem_os.types import MODES, Mode, Query, Ranking, Vectors
-
-pytestmark = pytest.mark.opensearch
+from lrem_os.search.requests import build_fused_bodies, build_leg_bodies
+from lrem_os.types import MODES, Engine, Mode, Query, Ranking, Vectors
 
 NUM_DOCUMENTS = 60
 DIMENSION = 8
@@ -79,9 +78,28 @@ def documents() -> list[dict[str, Any]]:
     return rows
 
 
+PLACES: list[tuple[Engine, int]] = [("opensearch", 1), ("opensearch", 3), ("elasticsearch", 3)]
+REAL: list[Any] = [
+    pytest.param((engine, shards), marks=getattr(pytest.mark, engine), id=f"{engine}-{shards}")
+    for engine, shards in PLACES
+]
+
+
+@pytest.fixture(scope="module", params=REAL)
+def place(request: pytest.FixtureRequest) -> tuple[Engine, int]:
+    """A kind of server, and a number of shards."""
+    found: tuple[Engine, int] = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def client(opensearch_url: str) -> OpenSearch:
-    return connect(SearchSettings(hosts=(opensearch_url,)))
+def engine(place: tuple[Engine, int]) -> Engine:
+    return place[0]
+
+
+@pytest.fixture(scope="module")
+def client(engine: Engine, request: pytest.FixtureRequest) -> OpenSearch:
+    return connect(SearchSettings(hosts=(request.getfixturevalue(f"{engine}_url"),), engine=engine))
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +107,13 @@ def info(client: OpenSearch) -> ServerInfo:
     return server_info(client)
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["1 shard", "3 shards"])
-def index(client: OpenSearch, request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def index(client: OpenSearch, place: tuple[Engine, int]) -> Iterator[str]:
+    engine, shards = place
     name = f"test-search-bodies-{uuid4().hex[:8]}"  # the node may be shared with another run
-    settings = DEFAULTS.index.model_copy(update={"shards": request.param})
-    client.indices.create(index=name, body=build_index_body(DEFAULTS.catalog, settings, DIMENSION, {}))
+    settings = DEFAULTS.index.model_copy(update={"shards": shards})
+    body = build_index_body(DEFAULTS.catalog, settings, DIMENSION, {}, engine=engine)
+    client.indices.create(index=name, body=body)
     rows = documents()
     vectors = StubEmbedder().embed_items([row["id"] for row in rows])
     lines = []
@@ -106,15 +126,17 @@ def index(client: OpenSearch, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def ask(client: OpenSearch, index: str, info: ServerInfo) -> Any:
+def ask(client: OpenSearch, index: str, info: ServerInfo, engine: Engine) -> Any:
     def make(mode: Mode = "hybrid", *filters: str, version: Any = None, **search: Any) -> DirectRetriever:
         return build_retriever(
             client,
-            ServerInfo(version or info.version, info.plugins),
+            ServerInfo(version or info.version, info.plugins, engine),
             None if mode == "bm25" else StubEmbedder(),
             catalog=DEFAULTS.catalog,
             index=DEFAULTS.index.model_copy(update={"name": index}),
-            search=SearchSettings(**({"candidates": CANDIDATES, "fusion": "rrf", "weights": (0.5, 0.5)} | search)),
+            search=SearchSettings(
+                **({"engine": engine, "candidates": CANDIDATES, "fusion": "rrf", "weights": (0.5, 0.5)} | search)
+            ),
             mode=mode,
             filters=filters,
         )
@@ -225,7 +247,11 @@ def test_a_filtered_knn_still_finds_k(ask: Any) -> None:
 
 
 @pytest.mark.parametrize("fusion", ["rrf", "minmax"])
-def test_both_ways_to_filter_a_hybrid_query_agree(ask: Any, fusion: str) -> None:
+def test_both_ways_to_filter_a_hybrid_query_agree(ask: Any, fusion: str, engine: Engine) -> None:
+    if engine == "elasticsearch":  # it has one: inside both legs
+        legs = ask("hybrid", "brand=Bose", fusion=fusion).body("red bag")
+        assert legs["bm25"]["query"]["bool"]["filter"] == [legs["vector"]["query"]["knn"]["filter"]]
+        return
     now = ask("hybrid", "brand=Bose|AC\\|DC", "price<60", fusion=fusion).search("red bag", top_k=40)
     before_3_0 = ask("hybrid", "brand=Bose|AC\\|DC", "price<60", fusion=fusion, version=(2, 19, 0)).search(
         "red bag", top_k=40
@@ -248,7 +274,10 @@ def test_a_page_past_the_last_hit_is_empty(ask: Any) -> None:
         ask("hybrid").search("red bag", top_k=10, start=40)
 
 
-def test_a_hybrid_answer_without_fusion_is_an_error(ask: Any, client: OpenSearch, index: str) -> None:
+def test_a_hybrid_answer_without_fusion_is_an_error(ask: Any, client: OpenSearch, index: str, engine: Engine) -> None:
+    if engine == "elasticsearch":  # it is asked for no hybrid answer
+        assert ask("hybrid").body("red bag").keys() == {"bm25", "vector"}
+        return
     body = ask("hybrid").body("red bag")
     del body["search_pipeline"]
     with pytest.raises(SearchError, match="without fusion"):
@@ -258,7 +287,11 @@ def test_a_hybrid_answer_without_fusion_is_an_error(ask: Any, client: OpenSearch
 def test_the_printed_body_gives_the_printed_answer(ask: Any, client: OpenSearch, index: str) -> None:
     for mode in MODES:
         body = orjson.loads(orjson.dumps(ask(mode).body("red bag", top_k=5)))
-        answer = parse_response(client.search(index=index, body=body))
+        if "query" not in body:
+            answers = {leg: client.search(index=index, body=one) for leg, one in body.items()}
+            answer, _ = fused_answer(answers, ask(mode).setup.search)
+        else:
+            answer = parse_response(client.search(index=index, body=body))
         assert ids(answer)[:5] == ids(ask(mode).search("red bag", top_k=5))
 
 
@@ -281,14 +314,15 @@ def test_explained_rrf_scores_follow_from_the_legs(ask: Any, weights: tuple[floa
     assert 2 in {len(hit.legs) for hit in ranking.hits}
 
 
-def test_explained_minmax_scores_follow_from_the_legs(ask: Any, client: OpenSearch, index: str) -> None:
+def test_explained_minmax_scores_follow_from_the_legs(ask: Any, client: OpenSearch, index: str, engine: Engine) -> None:
+    num_shards = 3 if engine == "opensearch" else 1  # OpenSearch fuses what each shard hands over
     weights = {"bm25": 0.3, "vector": 0.7}
     retriever = ask("hybrid", fusion="minmax", weights=(0.3, 0.7))
     ranking = retriever.search("red shoe", top_k=40, explain=True)
     [vector] = StubEmbedder().embed_queries(["red shoe"]).tolist()
     scores = {
         leg: [hit.score for hit in parse_response(client.search(index=index, body=body)).hits]
-        for leg, body in build_leg_bodies(retriever.setup, "red shoe", vector, num_shards=3).items()
+        for leg, body in build_leg_bodies(retriever.setup, "red shoe", vector, num_shards=num_shards).items()
     }
 
     def normalised(leg: str, score: float) -> float:
@@ -297,6 +331,31 @@ def test_explained_minmax_scores_follow_from_the_legs(ask: Any, client: OpenSear
 
     expected = [sum(weights[leg] * normalised(leg, at.score) for leg, at in hit.legs.items()) for hit in ranking.hits]
     assert [hit.score for hit in ranking.hits] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS, ids=str)
+def test_fused_here_is_fused_there(
+    ask: Any, client: OpenSearch, index: str, engine: Engine, fusion: dict[str, Any]
+) -> None:
+    """OpenSearch's own answer, against what is made here of its legs; all documents are candidates."""
+    if engine == "elasticsearch":  # it has no answer of its own: here its parts must be those of the whole
+        ranking = ask("hybrid", candidates=60, **fusion).search("red shoe", top_k=60, explain=True)
+        assert {leg for hit in ranking.hits for leg in hit.legs} == {"bm25", "vector"}
+        assert ranking.total == NUM_DOCUMENTS
+        return
+    retriever = ask("hybrid", candidates=60, **fusion)
+    there = retriever.search("red shoe", top_k=60)
+    [vector] = StubEmbedder().embed_queries(["red shoe"]).tolist()
+    bodies = build_fused_bodies(retriever.setup, "red shoe", vector, top_k=60)
+    here, _ = fused_answer(
+        {leg: client.search(index=index, body=body) for leg, body in bodies.items()}, retriever.setup.search
+    )
+    if fusion["fusion"] == "minmax":  # RRF ranks equal text scores in an order of the server's own
+        assert {hit.doc_id: hit.score for hit in here.hits} == pytest.approx(
+            {hit.doc_id: hit.score for hit in there.hits}, abs=1e-6
+        )
+    assert sum(hit.score for hit in here.hits) == pytest.approx(sum(hit.score for hit in there.hits), rel=1e-5)
+    assert here.total == there.total == NUM_DOCUMENTS
 
 
 @pytest.mark.parametrize("mode", ["bm25", "vector"])
@@ -310,7 +369,7 @@ def test_errors_are_ours(client: OpenSearch, info: ServerInfo, index: str) -> No
     def retriever(name: str, embedder: Any) -> DirectRetriever:
         settings = DEFAULTS.index.model_copy(update={"name": name})
         return build_retriever(
-            client, info, embedder, catalog=DEFAULTS.catalog, index=settings, search=SearchSettings()
+            client, info, embedder, catalog=DEFAULTS.catalog, index=settings, search=SearchSettings(engine=info.engine)
         )
 
     class Wide(StubEmbedder):

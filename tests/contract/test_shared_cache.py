@@ -22,8 +22,8 @@ LAMP = Thought.of(hash_vector("lamp", 8), (Reasoning(("bulb", "shade"), "bulb, s
 
 
 @pytest.fixture
-def client(server_url: str) -> Iterator[OpenSearch]:
-    opened = connect(SearchSettings(hosts=(server_url,)))
+def client(server: SearchSettings) -> Iterator[OpenSearch]:
+    opened = connect(server)
     yield opened
     opened.close()
 

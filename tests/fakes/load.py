@@ -30,6 +30,8 @@ class Shot:
         degraded: As ``x-lrem-degraded`` says.
         told: ``ext.lrem`` of the answer.
         headers: Of the answer.
+        failed_shards: Shards that the hits lack.
+        num_hits: How many hits there were.
     """
 
     number: int
@@ -41,6 +43,8 @@ class Shot:
     degraded: tuple[str, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    failed_shards: int = 0
+    num_hits: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -57,15 +61,23 @@ class Load:
         rate: Requests a second, however many are under way: nobody waits for anybody.
         name: Part of every text and of every ``x-opaque-id``.
         kinds: What each request is, in turn; see ``KINDS``.
+        at_once: No more than so many are under way: who comes then goes away unsent. ``None``: nobody does.
     """
 
     def __init__(
-        self, url: str, index: str, *, rate: float, name: str, kinds: Sequence[str] = ("body", "q", "auto")
+        self,
+        url: str,
+        index: str,
+        *,
+        rate: float,
+        name: str,
+        kinds: Sequence[str] = ("body", "q", "auto"),
+        at_once: int | None = None,
     ) -> None:
         self.shots: list[Shot] = []
         self.num_sent = 0
         self.name = name
-        self._url, self._index, self._rate, self._kinds = url, index, rate, kinds
+        self._url, self._index, self._rate, self._kinds, self._at_once = url, index, rate, kinds, at_once
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load", daemon=True)
 
@@ -110,14 +122,17 @@ class Load:
     async def _run(self) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         async with httpx.AsyncClient(base_url=self._url, timeout=PATIENCE_S, limits=limits, trust_env=False) as client:
-            begun, tasks = time.monotonic(), set[asyncio.Task[None]]()
+            begun, tasks, num_due = time.monotonic(), set[asyncio.Task[None]](), 0
             while not self._stop.is_set():
                 due = int((time.monotonic() - begun) * self._rate) + 1
-                for number in range(self.num_sent, due):
-                    task = asyncio.create_task(self._shoot(client, number))
+                for _ in range(num_due, due):
+                    if self._at_once is not None and len(tasks) >= self._at_once:
+                        break
+                    task = asyncio.create_task(self._shoot(client, self.num_sent))
+                    self.num_sent += 1
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-                self.num_sent = max(self.num_sent, due)
+                num_due = due
                 await asyncio.sleep(min(0.02, 1 / self._rate))
             if tasks:
                 await asyncio.wait(tasks)
@@ -129,13 +144,18 @@ class Load:
         except httpx.HTTPError as exc:
             self.shots.append(Shot(number, began, time.monotonic() - began, None, type(exc).__name__))
             return
-        seconds, told = time.monotonic() - began, {}
+        seconds, told, failed_shards, num_hits = time.monotonic() - began, {}, 0, 0
         if answer.status_code == 200:
-            told = answer.json()["ext"]["lrem"]
+            found = answer.json()
+            told, num_hits = found["ext"]["lrem"], len(found["hits"]["hits"])
+            failed_shards = found["_shards"]["failed"]
         degraded = tuple(filter(None, answer.headers.get("x-lrem-degraded", "").split(",")))
         route = answer.headers.get("x-lrem-route", "")
+        headers = dict(answer.headers)
         self.shots.append(
-            Shot(number, began, seconds, answer.status_code, "", route, degraded, told, dict(answer.headers))
+            Shot(
+                number, began, seconds, answer.status_code, "", route, degraded, told, headers, failed_shards, num_hits
+            )
         )
 
     def _request(self, client: httpx.AsyncClient, number: int) -> httpx.Request:

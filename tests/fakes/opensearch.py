@@ -179,6 +179,7 @@ class FakeOpenSearch:
     def _routes(self) -> list[tuple[str, str, Callable[..., Answer]]]:
         return [
             ("GET", "/", lambda _request: (200, self._info())),
+            ("GET", "/_cluster/health/([^/]+)", lambda _request, _name: (200, {"initializing_shards": 0})),
             ("GET", "/_cat/plugins", lambda _request: (200, [{"component": "opensearch-knn"}])),
             ("POST", "/_aliases", self._update_aliases),
             ("POST", "/_search/scroll", self._scroll),
@@ -191,6 +192,7 @@ class FakeOpenSearch:
             ("POST", "/([^/]+)/_close", self._close),
             ("PUT", "/([^/]+)/_mapping", self._put_mapping),
             ("PUT", "/([^/]+)/_settings", self._put_settings),
+            ("HEAD", "/_index_template/([^/]+)", lambda _request, name: (200 if name in self.templates else 404, {})),
             ("PUT POST", "/_index_template/([^/]+)", self._put_template),
             ("GET", "/([^/]+)", self._get),
             ("PUT", "/([^/]+)", self._create),
@@ -254,7 +256,9 @@ class FakeOpenSearch:
         index = self._find(name)
         if index is None:
             return _error(404, "index_not_found_exception", f"no such index [{name}]")
-        index.mapping = index.mapping | json.loads(request.body)
+        body = json.loads(request.body)
+        properties = {**index.mapping.get("properties", {}), **body.pop("properties", {})}
+        index.mapping = {**index.mapping, **body, **({"properties": properties} if properties else {})}
         return 200, {"acknowledged": True}
 
     def _put_settings(self, request: Request, name: str) -> Answer:
@@ -274,8 +278,11 @@ class FakeOpenSearch:
         return 200, {"_shards": {"failed": 0}}
 
     def _update_aliases(self, request: Request) -> Answer:
-        for action in json.loads(request.body)["actions"]:
-            ((verb, what),) = action.items()
+        actions = [pair for action in json.loads(request.body)["actions"] for pair in action.items()]
+        for _verb, what in actions:
+            if what.get("must_exist") and what["alias"] not in self.indices[what["index"]].aliases:
+                return _error(404, "aliases_not_found_exception", f"aliases [{what['alias']}] missing")
+        for verb, what in actions:
             aliases = self.indices[what["index"]].aliases
             (aliases.add if verb == "add" else aliases.discard)(what["alias"])
         return 200, {"acknowledged": True}
@@ -434,4 +441,5 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)

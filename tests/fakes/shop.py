@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
 from opensearchpy import NotFoundError, OpenSearch
 
 from lrem_os.config import CatalogSettings, IndexSettings, IngestSettings, SearchSettings, Settings
+from lrem_os.config_ray import RaySettings
 from lrem_os.ingest import throttle
 from lrem_os.ingest.report import IngestReport, Tally
 from lrem_os.ingest.run import IngestOptions, ingest
 from lrem_os.search import index as indices
-from lrem_os.search.client import connect
-from tests.fakes.embedder import HashEmbedder
+from lrem_os.search.client import connect, engine_of
+from tests.fakes.embedder import HashEmbedder, LoggingEmbedder
 from tests.fakes.opensearch import FakeOpenSearch
 
 Rows = Sequence[dict[str, Any]]
@@ -39,11 +40,16 @@ class Shop:
     )
     on_progress: Callable[[Tally], None] = lambda _tally: None
     runs: int = 0
+    engine: Literal["local", "ray"] = "local"
+    ray: RaySettings = field(default_factory=RaySettings)
 
     @property
     def settings(self) -> Settings:
         index = self.index.model_copy(update={"name": self.alias})
-        return Settings(catalog=self.catalog, index=index, ingest=self.ingest_settings)
+        hosts = tuple(connection.host for connection in self.client.transport.connection_pool.connections)
+        search = SearchSettings(engine=engine_of(self.client), hosts=hosts)
+        how = self.ingest_settings.model_copy(update={"engine": self.engine})
+        return Settings(catalog=self.catalog, index=index, ingest=how, search=search, ray=self.ray)
 
     def write(self, rows: Rows | str | bytes, name: str = "catalog.jsonl") -> Path:
         path = self.folder / name
@@ -56,18 +62,28 @@ class Shop:
         """Write the rows to a file and ingest it; the report adds up, or this fails."""
         self.runs += 1
         path = self.write(rows, f"catalog-{self.runs}.jsonl")
+        log = LoggingEmbedder(self.embedder, self.folder / f"{self.runs}.embedded.jsonl")
         letters = {"dead_letters": self.folder / f"{self.runs}.dead.jsonl"} | options
         report = ingest(
             self.client,
             self.settings,
-            self.embedder,
+            self.embedder if self.engine == "local" else log,
             [str(path)],
             IngestOptions(**letters),
             on_progress=self.on_progress,
         )
+        self.embedder.texts.extend(text for call in log.calls() for text in call["texts"])
         assert report.adds_up
         assert report.dead_letters is None or report.failed + report.superseded == len(self.letters(report))
         return report
+
+    def prepare(self, rows: Rows | str | bytes, **options: Any) -> IngestReport:
+        """Ingest in this process, whatever the engine is: that is quick."""
+        engine, self.engine = self.engine, "local"
+        try:
+            return self.ingest(rows, **options)
+        finally:
+            self.engine = engine
 
     def letters(self, report: IngestReport) -> list[dict[str, Any]]:
         if report.dead_letters is None:
@@ -76,7 +92,10 @@ class Shop:
 
     def documents(self, name: str | None = None) -> dict[str, dict[str, Any]]:
         """Return everything that a search can find, by id."""
-        answer = self.client.search(index=name or self.alias, body={"size": 1000}, params={"scroll": "1m"})
+        body: dict[str, Any] = {"size": 1000}
+        if engine_of(self.client) == "elasticsearch":
+            body["_source"] = {"exclude_vectors": False}  # it leaves them out unless they are asked for
+        answer = self.client.search(index=name or self.alias, body=body, params={"scroll": "1m"})
         found = {}
         while answer["hits"]["hits"]:
             found |= {hit["_id"]: hit["_source"] for hit in answer["hits"]["hits"]}

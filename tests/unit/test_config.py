@@ -113,7 +113,7 @@ def test_the_last_of_equal_overrides_wins_and_an_empty_variable_sets_nothing(mon
     [
         ("serach: {}", ["my.yaml:1", "'serach'", "did you mean search?"]),
         ("search:\n  timout_s: 1", ["my.yaml:2", "'search.timout_s'", "did you mean search.timeout_s?"]),
-        ("search:\n  port: 1", ["'search.port'", "did you mean node.port?", "keys of search: hosts, user"]),
+        ("search:\n  port: 1", ["'search.port'", "did you mean node.port?", "keys of search: engine, hosts, user"]),
         ("\nsearch:\n  mode: fuzzy", ["my.yaml:3", "search.mode", "'fuzzy'", "allowed: bm25, vector, hybrid"]),
         ("search: {timeout_s: abc}", ["my.yaml:1", "search.timeout_s", "'abc'", "allowed: a number > 0"]),
         ("search: {timeout_s: .inf}", ["search.timeout_s", "inf"]),
@@ -215,7 +215,7 @@ def test_the_template_holds_exactly_the_defaults() -> None:
     assert loaded.settings == Settings()
     left_out = [key for key, source in loaded.sources.items() if source == "default"]
     secrets = ["model.api_key", "reasoning.api_key", "search.password", "search.token"]
-    secrets += ["serve.api_keys", "serve.ubi_hash_key", "connect.api_key"]
+    secrets += ["serve.api_keys", "serve.ubi_hash_key", "connect.api_key", "dashboards.password"]
     assert left_out == secrets  # nobody should be led to write these into a file
     for key in keys_of(Settings):
         assert f" {allowed_values(field_of(Settings, key)).split()[-1]}" in template()
@@ -278,3 +278,38 @@ def test_no_override_ends_in_a_foreign_error(key: str, text: str) -> None:
 def test_what_is_written_is_what_is_read(tree: dict[str, dict[str, Any]]) -> None:
     Path("any.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     assert load_settings("any.yaml").settings == Settings.model_validate(tree)
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    secret = tmp_path / "password"
+    secret.write_text("00123: #\n")
+    monkeypatch.setenv("LREM_OS__SEARCH__USER", "shop")
+    monkeypatch.setenv("LREM_OS__SEARCH__PASSWORD_FILE", str(secret))
+    monkeypatch.setenv("LREM_OS__SEARCH__CA_FILE", "ca.pem")  # a key of its own, not a file with one
+    loaded = load_settings()
+    assert loaded.settings.search.password is not None
+    assert loaded.settings.search.password.get_secret_value() == "00123: #"
+    assert loaded.sources["search.password"] == "env LREM_OS__SEARCH__PASSWORD_FILE"
+    assert loaded.settings.search.ca_file == Path("ca.pem")
+    monkeypatch.setenv("LREM_OS__SEARCH__PASSWORD", "given")
+    loaded = load_settings()
+    assert loaded.settings.search.password is not None
+    assert loaded.settings.search.password.get_secret_value() == "given"  # said more directly
+
+
+def test_a_secret_s_file_that_says_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LREM_OS__SEARCH__PASSWORD_FILE", str(tmp_path / "absent"))
+    with pytest.raises(
+        ConfigError, match=r"LREM_OS__SEARCH__PASSWORD_FILE names .*absent, which cannot be read: No such"
+    ):
+        load_settings()
+    (tmp_path / "empty").write_text("\n")
+    monkeypatch.setenv("LREM_OS__SEARCH__PASSWORD_FILE", str(tmp_path / "empty"))
+    with pytest.raises(ConfigError, match="which is empty"):
+        load_settings()
+    monkeypatch.delenv("LREM_OS__SEARCH__PASSWORD_FILE")
+    monkeypatch.setenv("LREM_OS__SEARCH__HOSTS_FILE", "x")  # no secret: no such variable
+    with pytest.raises(ConfigError, match="LREM_OS__SEARCH__HOSTS_FILE, which is no configuration key"):
+        load_settings()

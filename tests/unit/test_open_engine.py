@@ -14,6 +14,7 @@ import pytest
 from lrem_os import api, routing
 from lrem_os.config import Settings, load_settings
 from lrem_os.errors import ConfigError, IndexMismatch, IndexMissing
+from lrem_os.ingest.run import IngestOptions
 from lrem_os.query_plugin.engine.engine import QueryEngine
 from lrem_os.query_plugin.engine.reading import Reading
 from lrem_os.query_plugin.routing.features import FEATURES_VERSION
@@ -132,3 +133,42 @@ def test_without_a_reasoner_everything_goes_direct(settings: Settings, tmp_path:
 def test_a_slow_batch_must_not_count_as_hung(settings: Settings) -> None:
     with pytest.raises(ConfigError, match=r"serve\.reason_limit_s is 60"):
         api.open_engine(changed(settings, "serve", reason_limit_s=60.0))
+
+
+def test_an_engine_for_each_model_whichever_the_index_is_from(settings: Settings, tmp_path: Path) -> None:
+    both = load_settings(
+        None,
+        [
+            f"search.hosts={list(settings.search.hosts)}",
+            "index.name=shop",
+            "model.name='fake:8'",
+            "serve.models={next: {model: {name: 'fake:16'}}}",
+        ],
+    ).settings
+    api.ingest_catalog(settings, [str(tmp_path / "shop.jsonl")])
+    first = api.open_engines(both)
+    assert len(first.by_model) == 2
+    sizes = {model: len(read(engine).vector or ()) for model, engine in first.by_model.items()}
+    assert sorted(sizes.values()) == [8, 16]
+    assert sizes[first.configured] == 8
+
+    api.ingest_catalog(
+        changed(settings, "model", name="fake:16"), [str(tmp_path / "shop.jsonl")], IngestOptions(recreate=True)
+    )
+    assert api.open_engines(both).configured == first.configured  # though the index is the other's now
+    with pytest.raises(IndexMismatch):
+        api.open_engines(settings)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("{next: {model: {nme: x}}}", r"--set: serve\.models\.next\.model\.nme is no key"),
+        ("{next: {model: {pooling: max}}}", r"--set: serve\.models\.next\.model\.pooling is 'max'"),
+        ("{next: {model: {api_key: x}}}", r"serve\.models\.next\.model\.api_key is the same for all"),
+        ("{next: {reasoning: {samples: 3}}}", r"serve\.models is .*model: Field required"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_told_by_its_key(written: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_settings(None, [f"serve.models={written}"])

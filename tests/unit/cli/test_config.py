@@ -26,7 +26,7 @@ def call(*args: str, code: int = 0) -> Result:
 def test_init_writes_a_file_that_check_accepts() -> None:
     assert call("init").stdout == "wrote lrem-os.yaml\n"
     num_keys = len(keys_of(Settings))
-    assert f"lrem-os.yaml: {num_keys - 7} of {num_keys} keys set, all usable" in call("config", "check").stdout
+    assert f"lrem-os.yaml: {num_keys - 8} of {num_keys} keys set, all usable" in call("config", "check").stdout
     assert isinstance(call("init", code=1).exception, ConfigError)  # there already
     call("init", "--force")
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from lrem_os.cli.node import node
 from lrem_os.cli.node_progress import node_progress
 from lrem_os.errors import ConfigError
-from lrem_os.node import local
+from lrem_os.node import cluster, local
 from lrem_os.node.local import RunningNode
 from lrem_os.node.progress import Progress
 
@@ -36,11 +36,11 @@ def test_the_options_of_up_override_the_configuration(tmp_path: Path, monkeypatc
     (tmp_path / "lrem-os.yaml").write_text("node:\n  port: 9300\n  heap_mb: 2048\n")
     seen: list[object] = []
 
-    def start(settings: object, **rest: object) -> RunningNode:
+    def start(settings: object, **rest: object) -> tuple[RunningNode, ...]:
         seen.extend([settings, rest["with_ml"], rest["fetch_java"]])
-        return RUNNING
+        return (RUNNING,)
 
-    monkeypatch.setattr(local, "start_node", start)
+    monkeypatch.setattr(cluster, "start_nodes", start)
     result = CliRunner().invoke(node, ["up", "--name", "two", "--port", "9400", "--with", "ml"])
     assert result.output == "OpenSearch 3.6.0 runs at http://127.0.0.1:9400 (node two, process 1234)\n"
     settings, with_ml, fetch_java = seen
@@ -49,7 +49,7 @@ def test_the_options_of_up_override_the_configuration(tmp_path: Path, monkeypatc
 
 
 def test_up_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "start_node", lambda settings, **rest: RUNNING)
+    monkeypatch.setattr(cluster, "start_nodes", lambda settings, **rest: (RUNNING,))
     values = json.loads(CliRunner().invoke(node, ["up", "--json"]).output)
     assert values["url"] == "http://127.0.0.1:9400"
     assert values["plugins"] == ["ml"]
@@ -62,7 +62,7 @@ def test_a_value_out_of_range_is_refused_as_in_the_configuration(option: str) ->
 
 
 def test_status_of_a_running_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "find_node", lambda settings: RUNNING)
+    monkeypatch.setattr(cluster, "find_nodes", lambda settings: (RUNNING,))
     monkeypatch.setattr(local, "node_health", lambda running: "green")
     result = CliRunner().invoke(node, ["status"], standalone_mode=False)
     assert result.return_value == 0
@@ -79,7 +79,7 @@ def test_status_of_a_node_that_does_not_run() -> None:
 
 
 def test_reset_without_a_terminal_needs_yes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "reset_node", lambda settings: pytest.fail("deleted"))
+    monkeypatch.setattr(cluster, "reset_nodes", lambda settings: pytest.fail("deleted"))
     result = CliRunner().invoke(node, ["reset"])
     assert result.exit_code == 2
     assert "say --yes" in result.output

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from lrem_os.cli.search import search
+from lrem_os.cli.search import _print_body, search
 from lrem_os.types import Hit, LegScore, Ranking, Reasoning
 
 SOURCE = {"title": "Red\tleather\nbag \x1b[31m", "brand": "Sony", "price": 49.95, "attributes": {"colour": "red"}}
@@ -127,6 +127,15 @@ def test_show_body_prints_what_dev_tools_takes(api: Api) -> None:
     assert body["text"] == text
     assert len(rest.splitlines()) < 20  # the vector is on one line
     assert json.loads(run(text, "--show-body", "--json").output) == body
+
+
+def test_show_body_prints_each_search_where_there_are_two(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    bodies = {"bm25": {"query": {"match_all": {}}}, "vector": {"query": {"knn": {"query_vector": [0.5]}}}}
+    _print_body("products", bodies, as_json=False)
+    parts = capsys.readouterr().out.split("POST /products/_search\n")
+    assert [json.loads(part) for part in parts[1:]] == list(bodies.values())
+    _print_body("products", bodies, as_json=True)
+    assert json.loads(capsys.readouterr().out) == bodies
 
 
 @pytest.mark.parametrize("args", [("-n", "0"), ("--from", "-1"), ("--mode", "fuzzy"), ("red", "bag")])

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from lrem_os.errors import DatasetError
-from lrem_os.ingest.deadletter import DeadLetters
+from lrem_os.ingest.deadletter import DeadLetters, Letter
 
 
 def add(letters: DeadLetters, row: Any = None, line: int = 3) -> None:
-    letters.add(path="c.jsonl", line=line, doc_id="a", code="bad_row", reason="because", row=row)
+    letters.add(Letter("c.jsonl", line, "a", "bad_row", "because", row))
 
 
 def entries(path: Path) -> list[dict[str, Any]]:

@@ -179,7 +179,7 @@ def test_windows_and_batches_of_any_size_hold_every_row(stage: Stage, source: Ma
 def test_long_rows_make_short_windows(
     stage: Stage, source: MakeSource, monkeypatch: pytest.MonkeyPatch, long: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("lrem_os.ingest.pipeline._WINDOW_BYTES", 1000)
+    monkeypatch.setattr("lrem_os.ingest.stages._WINDOW_BYTES", 1000)
     stage.run(source([row(str(n)) | long for n in range(10)]))
     assert max(stage.embedder.batches) == 3
     assert len(stage.written) == 10

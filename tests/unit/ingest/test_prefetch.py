@@ -78,3 +78,21 @@ def test_leaving_early_does_not_hang_on_a_producer_that_waits(monkeypatch: pytes
     for thread in readers():
         thread.join(5)
     assert readers() == []
+
+
+def test_silence_is_told() -> None:
+    go_on = threading.Event()
+
+    def slow() -> Iterator[int]:
+        yield 1
+        go_on.wait()
+        yield 2
+
+    seen: list[int | None] = []
+    with Prefetch(slow(), ahead=1) as items:
+        for item in items.ticking(0.01):
+            seen.append(item)
+            if len(seen) > 2:
+                go_on.set()
+    assert seen[:3] == [1, None, None]
+    assert [item for item in seen if item is not None] == [1, 2]

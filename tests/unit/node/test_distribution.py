@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 import zipfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lrem_os.config import ELASTICSEARCH_VERSION
 from lrem_os.errors import ConfigError, DownloadFailed, NodeError
 from lrem_os.node import distribution, download
 from lrem_os.node.distribution import ensure_distribution, parts, unpack
@@ -66,7 +68,7 @@ def test_parts_of_a_node() -> None:
 
 def test_every_part_of_the_default_version_has_a_known_checksum() -> None:
     names = {f"{part.artifact}-{part.version}.zip" for part in parts("3.6.0", with_ml=True)}
-    assert names == set(distribution._SHA256)
+    assert names | {f"elasticsearch-{ELASTICSEARCH_VERSION}.zip"} == set(distribution._SHA256)
 
 
 @pytest.mark.parametrize("version", ["latest", "3.6", "3.6.0-SNAPSHOT", "../3.6.0", "2.19.6"])
@@ -168,3 +170,28 @@ def test_unpack_returns_the_folder_of_opensearch(tmp_path: Path) -> None:
     folder.mkdir()
     assert unpack([(home, ""), (plugin, "plugins/p")], folder) == folder / "opensearch-3.6.0"
     assert (folder / "opensearch-3.6.0" / "plugins" / "p" / "a" / "b.txt").read_text() == "x"
+
+
+def test_parts_of_an_elasticsearch() -> None:
+    [part] = parts("9.5.3", with_ml=False, engine="elasticsearch")
+    assert (part.group, part.artifact, part.version, part.folder) == (
+        "org.elasticsearch.distribution.integ-test-zip",
+        "elasticsearch",
+        "9.5.3",
+        "",
+    )
+    with pytest.raises(ConfigError, match=r"node\.version is 8\.19\.21, and lrem-os speaks with Elasticsearch 9"):
+        parts("8.19.21", with_ml=False, engine="elasticsearch")
+
+
+def test_elasticsearch_gets_the_analyzer_english(tmp_path: Path) -> None:
+    distribution.add_english(tmp_path, "9.5.3")
+    folder = tmp_path / "plugins" / "lrem-os-english"
+    told = dict(
+        line.split("=", 1) for line in (folder / "stable-plugin-descriptor.properties").read_text().splitlines()
+    )
+    assert (told["name"], told["elasticsearch.version"]) == ("lrem-os-english", "9.5.3")
+    [components] = json.loads((folder / "named_components.json").read_text()).values()
+    with zipfile.ZipFile(folder / "lrem-os-english.jar") as jar:
+        assert jar.namelist() == [f"{components['english'].replace('.', '/')}.class"]
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}  # another user runs the node

@@ -27,6 +27,7 @@ from lrem_os.node.launch import (
     wait_until_ready,
     write_config,
 )
+from lrem_os.node.program import check_asked, program_of
 
 HOME = NodeHome(Path("/cache/nodes/two"))
 
@@ -244,3 +245,34 @@ def test_only_the_lines_that_tell_something_are_kept() -> None:
         "[2026-01-01T10:00:00,000][INFO ][x] all is well"
     ]
     assert telling_lines([f"line {number}" for number in range(20)], limit=2) == ["line 18", "line 19"]
+
+
+def test_elasticsearch_has_a_settings_file_and_variables_of_its_own(tmp_path: Path) -> None:
+    program = program_of("elasticsearch")
+    settings = opensearch_yml(HOME, port=9400, with_ml=False, program=program)
+    assert settings["xpack.security.enabled"] is False  # what listens on this machine only has no password
+    assert settings["network.host"] == "127.0.0.1"
+    source, home = tmp_path / "es", NodeHome(tmp_path / "node")
+    (source / "config").mkdir(parents=True)
+    for name in ("jvm.options", "log4j2.properties"):
+        (source / "config" / name).write_text("-Xms1g\n")
+    home.config.mkdir(parents=True)
+    write_config(home, source, None, port=9400, with_ml=False, heap_mb=512, program=program)
+    assert yaml.safe_load((home.config / "elasticsearch.yml").read_text())["http.port"] == 9400
+    assert not (home.config / "opensearch.yml").exists()
+    variables = program.environment(java_home="/j", config="/c", temporary="/t")
+    assert variables == {
+        "ES_JAVA_HOME": "/j",
+        "ES_PATH_CONF": "/c",
+        "ES_TMPDIR": "/t",
+        "CLI_JAVA_OPTS": "-Djava.io.tmpdir=/t",
+    }
+
+
+@pytest.mark.parametrize(("asked", "told"), [({"with_ml": True}, "no ML Commons"), ({"in_cluster": True}, "a cluster")])
+def test_what_elasticsearch_lacks_is_refused(asked: dict[str, bool], told: str) -> None:
+    nothing = {"with_ml": False, "in_cluster": False}
+    check_asked(program_of("elasticsearch"), **nothing)
+    check_asked(program_of("opensearch"), with_ml=True, in_cluster=True)
+    with pytest.raises(NodeError, match=told):
+        check_asked(program_of("elasticsearch"), **(nothing | asked))

@@ -169,6 +169,18 @@ def test_data_of_a_newer_version_is_refused_before_anything_starts() -> None:
     assert start_node(wanted.model_copy(update={"version": "3.10.0"})).version == "3.10.0"
 
 
+def test_a_name_stays_with_what_it_was_given_to() -> None:
+    wanted = settings()
+    start_node(wanted)
+    other = wanted.model_copy(update={"engine": "elasticsearch", "version": "9.5.3"})
+    with pytest.raises(NodeError, match=r"already runs OpenSearch 3\.6\.0"):
+        start_node(other)
+    stop_node(wanted)
+    with pytest.raises(NodeError, match="holds data of OpenSearch, not Elasticsearch") as caught:
+        start_node(other)
+    assert "--name" in str(caught.value.hint)
+
+
 def test_a_node_that_dies_while_starting_says_why(stand_in: Path) -> None:
     wanted = settings()
     (stand_in / "nodes" / "default" / "data").mkdir(parents=True)

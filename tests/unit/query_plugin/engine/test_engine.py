@@ -542,3 +542,45 @@ def test_closing_answers_who_waits() -> None:
         gate.let()
 
     run(test, mind=Mind(reasoning=gate))
+
+
+def test_an_embedder_that_gives_nothing_is_not_waited_for() -> None:
+    """Trap: with its server gone, every query would wait for ``embed_deadline_ms`` before it goes by its words."""
+    gate = Gate()
+
+    async def test(engine: QueryEngine, mind: Mind, clock: ManualClock) -> None:
+        for number in range(2):
+            reading = await read_late(engine, clock, f"lost {number}", 1.0, route="direct")
+            assert reading.degraded == ("embedder_timeout",)
+        assert engine.state().embedder == "open"
+        reading = await engine.read("not waited for", route="direct")
+        assert (reading.route, reading.degraded, reading.timings_ms) == ("bm25", ("embedder_open",), {})
+
+        clock.advance(5.0)  # a trial, which waits, and nobody beside it
+        trial = asyncio.ensure_future(engine.read("trial", route="direct"))
+        await settle()
+        assert (await engine.read("beside it", route="direct")).degraded == ("embedder_open",)
+        gate.let(10)
+        assert (await trial).degraded == ()
+        assert engine.state().embedder == "ok"
+        assert (await engine.read("as before", route="direct")).degraded == ()
+
+    run(test, mind=Mind(embedding=gate), settings={"embed_deadline_ms": 1000})
+
+
+def test_an_embedder_that_answers_some_is_waited_for() -> None:
+    fails = {"bad 0", "bad 1", "bad 2", "bad 3", "bad 4"}
+
+    def some(found: Any) -> Any:
+        if mind.embedded[-1] in fails:
+            raise ModelError("down")
+        return found
+
+    mind = Mind(embedding=some)
+
+    async def test(engine: QueryEngine, _: Mind, __: ManualClock) -> None:
+        for number in range(5):
+            assert (await engine.read(f"good {number}", route="direct")).degraded == ()
+            assert (await engine.read(f"bad {number}", route="direct")).degraded == ("embedder_failed",)
+
+    run(test, mind=mind)

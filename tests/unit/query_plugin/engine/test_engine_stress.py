@@ -22,7 +22,7 @@ from tests.fakes.mind import Mind
 
 TICK_S = 0.01
 OF_REASONER = {f"reasoner_{what}" for what in ("timeout", "failed", "open", "slow", "broken")}
-OF_EMBEDDER = {f"embedder_{what}" for what in ("timeout", "failed", "broken")}
+OF_EMBEDDER = {f"embedder_{what}" for what in ("timeout", "failed", "open", "broken")}
 
 
 class Trouble:

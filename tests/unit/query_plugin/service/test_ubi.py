@@ -25,6 +25,8 @@ class Store:
     """The cluster: keeps what is written, fails as told."""
 
     def __init__(self) -> None:
+        self.searches: dict[str, dict[str, Any]] = {}
+        self.looked_up: list[list[str]] = []
         self.rows: list[tuple[str, str, dict[str, Any]]] = []
         self.made: list[str] = []
         self.failing: list[int | Problem] = []
@@ -35,6 +37,11 @@ class Store:
         if method == "PUT":
             self.made.append(path)
             return Answer(self.making.pop(0) if self.making else 400, [], b'{"error":"resource_already_exists"}')
+        if path.endswith("/_search"):
+            asked = json.loads(body)["query"]["terms"]["query_id"]
+            self.looked_up.append(asked)
+            found = [{"query_id": one, "lrem": self.searches[one]} for one in asked if one in self.searches]
+            return Answer(200, [], json.dumps({"hits": {"hits": [{"_source": row} for row in found]}}).encode())
         if self.failing:
             fault = self.failing.pop(0)
             if isinstance(fault, Problem):
@@ -189,6 +196,42 @@ def test_the_answer_to_each_record_counts(status: int, outcome: str) -> None:
     assert count(recording(check, store), "ubi_events", outcome) == 2
 
 
+def test_an_event_is_put_with_its_search_wherever_that_was_answered() -> None:
+    store = Store()
+    store.searches["elsewhere"] = {"route": "direct", "type": "gift", "took_ms": 3.0}
+
+    async def check(ubi: Ubi) -> None:
+        here = ubi.query([READING], 1.0, {})
+        searches = (here, "elsewhere", "elsewhere", "unknown", None)
+        ubi.events([{"action_name": "click", **({"query_id": one} if one else {})} for one in searches])
+
+    recording(check, store, ubi_sample=1.0)
+    told = [row["lrem"] for index, _, row in store.rows if index == "ubi_events"]
+    assert [one.get("route") for one in told] == ["reasoned", "direct", "direct", None, None]
+    assert [one.get("type") for one in told] == ["question", "gift", "gift", None, None]
+    assert {one["clicks"] for one in told} == {1}
+    assert store.looked_up == [["elsewhere", "unknown"]], "one request a batch, for what is not remembered"
+
+
+@pytest.mark.parametrize("fault", [Problem(503, "x", "down"), b"<html>", b'{"hits":{"hits":[{}]}}'])
+def test_an_event_is_written_though_its_search_cannot_be_looked_up(fault: Problem | bytes) -> None:
+    store = Store()
+
+    async def faulty(method: str, path: str, data: bytes) -> Answer:
+        if not path.endswith("/_search"):
+            return await store(method, path, data)
+        if isinstance(fault, Problem):
+            raise fault
+        return Answer(200, [], fault)
+
+    async def check(ubi: Ubi) -> None:
+        ubi.events([{"action_name": "click", "query_id": "elsewhere"}])
+
+    page = recording(check, faulty)  # type: ignore[arg-type]
+    assert count(page, "ubi_events", "written") == 1
+    assert store.rows[0][2]["lrem"] == {"events": 1, "clicks": 1}
+
+
 def test_a_record_that_is_no_text_is_given_up() -> None:
     async def check(ubi: Ubi) -> None:
         assert ubi.events([{"action_name": "\ud800"}, {"action_name": "a"}]) == 1
@@ -243,7 +286,7 @@ def test_searches_are_recorded_and_their_answer_names_the_record() -> None:
             return await service.cluster.hits(request)
 
         service.cluster.answer = answer
-        body = {"query": neural, "ext": {"ubi": {"query_id": "q7", "client_id": "me"}}}
+        body = {"query": neural, "ext": {"ubi": {"query_id": "q7", "client_id": "me", "object_id_field": "sku"}}}
         told = (await service.ask("POST", "/products/_search", json=body)).json()
         assert told["ext"]["ubi"] == {"query_id": "q7"}
         assert told["ext"]["lrem"]["query_id"] == "q7"

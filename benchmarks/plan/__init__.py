@@ -1,0 +1,1 @@
+"""The plan's simulation against the service it simulates."""

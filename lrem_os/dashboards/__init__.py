@@ -1,0 +1,1 @@
+"""OpenSearch Dashboards: what is installed there, made from typed Python."""

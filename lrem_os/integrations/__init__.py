@@ -1,0 +1,1 @@
+"""lrem-os as a component of other frameworks: thin, each behind an extra of its own."""

@@ -1,0 +1,252 @@
+"""An index of its own, made, measured and deleted: what OpenSearch and the service cost here."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import orjson
+import yaml
+from opensearchpy import OpenSearch
+from pydantic import BaseModel, SecretStr
+
+from lrem_os import api
+from lrem_os.config import Settings
+from lrem_os.errors import ServiceError
+from lrem_os.extras import require
+from lrem_os.ingest.run import IngestOptions
+from lrem_os.model.fake import FakeEmbedder
+from lrem_os.planning.calibration import Calls, Cluster
+from lrem_os.query_plugin.retriever import DirectRetriever
+from lrem_os.query_plugin.routing.probe import ask_probe
+from lrem_os.search import index as indices
+from lrem_os.search.client import translate_errors
+
+Progress = Callable[[str], None]
+
+_SEARCHES = 150
+_WARM_UP = 150  # a JVM that has just started is slow
+_PROBES = 20
+_PROBE_SIZES = (1, 4, 16)
+_KEPT = 21  # search times: evenly drawn quantiles
+_REQUESTS = 300
+_START_S = 120.0
+_VECTOR_FILES = ("vec", "vem", "vemf", "vex")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A filled index.
+
+    Args:
+        settings: That name it, with a model that costs nothing.
+        client: Of its cluster.
+        items: Products in it.
+        seconds: That loading took.
+    """
+
+    settings: Settings
+    client: OpenSearch
+    items: int
+    seconds: float
+
+
+@contextlib.contextmanager
+def trial_index(
+    settings: Settings, rows: Sequence[dict[str, Any]], number: int, dimension: int, on_progress: Progress
+) -> Iterator[Trial]:
+    """Fill an index with products, whose vectors are made of their words; delete it at the end.
+
+    Args:
+        settings: Of the cluster and the index.
+        rows: Repeated under other ids where they are fewer than wanted.
+        number: Of products.
+        dimension: Of the vectors.
+        on_progress: Told what is done.
+    """
+    name = f"lrem-os-plan-{uuid.uuid4().hex[:8]}"
+    trial = settings.model_copy(
+        update={
+            "index": settings.index.model_copy(update={"name": name, "shards": 1, "replicas": 0}),
+            "model": settings.model.model_copy(update={"name": f"fake:{dimension}", "backend": "transformers"}),
+        }
+    )
+    client = api.connect(trial)
+    on_progress(f"OpenSearch: {number:,} products")
+    try:
+        with tempfile.TemporaryDirectory(prefix="lrem-os-plan-") as folder:
+            file = Path(folder) / "catalog.jsonl"
+            file.write_bytes(b"".join(_lines(rows, number, settings.catalog.id)))
+            options = IngestOptions(dead_letters=Path(folder) / "failed.jsonl")
+            begun = time.perf_counter()
+            report = api.ingest_catalog(trial, [str(file)], options, embedder=FakeEmbedder(dimension))
+            seconds = time.perf_counter() - begun
+        with translate_errors():
+            client.indices.forcemerge(index=report.index, params={"max_num_segments": 1})
+            client.indices.refresh(index=report.index)
+        yield Trial(trial, client, report.indexed, seconds)
+    finally:
+        for state in indices.list_versions(client, name):
+            with translate_errors():
+                client.indices.delete(index=state.name)
+
+
+def _lines(rows: Sequence[dict[str, Any]], number: int, id_field: str) -> Iterator[bytes]:
+    for at in range(number):
+        yield orjson.dumps(rows[at % len(rows)] | {id_field: f"{at}"}) + b"\n"
+
+
+def measure_cluster(trial: Trial, queries: Sequence[str], on_progress: Progress) -> Cluster:
+    """Return what OpenSearch does with the index, one search at a time."""
+    on_progress("OpenSearch: searches")
+    retriever = api.open_retriever(trial.settings, "hybrid", with_source=False)
+    for number in range(_WARM_UP):
+        retriever.search(queries[number % len(queries)], top_k=10)
+    before, times = _cpu_s(trial.client), []
+    for number in range(_SEARCHES):
+        begun = time.perf_counter()
+        retriever.search(queries[number % len(queries)], top_k=10)
+        times.append(time.perf_counter() - begun)
+    cpu_s = _cpu_s(trial.client) - before
+    vectors, others = _bytes(trial.client, retriever.index)
+    quantiles = np.quantile(times, np.linspace(0.01, 0.99, _KEPT))
+    return Cluster(
+        items=trial.items,
+        bulk_per_s=trial.items / trial.seconds,
+        cores=_cores(trial.client),
+        search_ms=tuple(round(float(value) * 1000, 3) for value in quantiles),
+        search_cpu_ms=max(cpu_s / _SEARCHES * 1000, 0.01),
+        probe=_probe(retriever, trial, queries),
+        vector_bytes=max(vectors / trial.items, 1.0),
+        other_bytes=max(others / trial.items, 1.0),
+    )
+
+
+def _probe(retriever: DirectRetriever, trial: Trial, queries: Sequence[str]) -> Calls:
+    embedder = FakeEmbedder(int(trial.settings.model.name.partition(":")[2]))
+    points = []
+    for size in _PROBE_SIZES:
+        times = []
+        for turn in range(_PROBES):
+            texts = [queries[(turn * size + number) % len(queries)] for number in range(size)]
+            vectors = embedder.embed_queries(texts)
+            begun = time.perf_counter()
+            ask_probe(retriever.client, retriever.index, retriever.setup, texts, vectors)
+            times.append(time.perf_counter() - begun)
+        points.append((size, median(times)))
+    return Calls(points=tuple(points))
+
+
+def _cpu_s(client: OpenSearch) -> float:
+    """Return the CPU time that all nodes have used."""
+    with translate_errors():
+        nodes = client.nodes.stats(metric="process")["nodes"]
+    return sum(float(node["process"]["cpu"]["total_in_millis"]) for node in nodes.values()) / 1000
+
+
+def _cores(client: OpenSearch) -> int:
+    with translate_errors():
+        nodes = client.nodes.info(metric="os")["nodes"]
+    return sum(int(node["os"]["allocated_processors"]) for node in nodes.values())
+
+
+def _bytes(client: OpenSearch, index: str) -> tuple[float, float]:
+    """Return the disk of vectors and graph, and of all else."""
+    with translate_errors():
+        stats = client.indices.stats(
+            index=index, metric="segments,store", params={"include_segment_file_sizes": "true"}
+        )["_all"]["primaries"]
+    files = stats["segments"].get("file_sizes", {})
+    vectors = sum(float(files[kind]["size_in_bytes"]) for kind in files if kind.lower() in _VECTOR_FILES)
+    return vectors, float(stats["store"]["size_in_bytes"]) - vectors
+
+
+def measure_service(trial: Trial, query: str) -> float:
+    """Return the CPU of the service in milliseconds, for a request whose vector is in its cache.
+
+    Raises:
+        DependencyMissing: The extra ``node`` is not installed.
+        ServiceError: It does not start; the message is its own, such as a missing extra.
+    """
+    psutil: Any = require("psutil", extra="node")
+    with tempfile.TemporaryDirectory(prefix="lrem-os-plan-") as folder, _running(trial.settings, Path(folder)) as found:
+        url, pid = found
+        body = json.dumps({"query": {"neural": {trial.settings.index.vector_field: {"query_text": query, "k": 10}}}})
+        path = f"/{trial.settings.index.name}/_search"
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=60)
+        process = psutil.Process(pid)
+        before = 0.0
+        for number in range(_REQUESTS + 20):
+            if number == 20:
+                before = _process_s(process)
+            connection.request("POST", path, body, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            told = answer.read()
+            if answer.status != 200:
+                raise ServiceError(f"the service answered {answer.status}: {told[:200]!r}")
+        connection.close()
+        return max((_process_s(process) - before) / _REQUESTS * 1000, 0.01)
+
+
+def _process_s(process: Any) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+@contextlib.contextmanager
+def _running(settings: Settings, folder: Path) -> Iterator[tuple[str, int]]:
+    """Run ``lrem-os serve`` as its users do; yield its address and process."""
+    config = folder / "lrem-os.yaml"
+    with open(config, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        yaml.safe_dump(_written(settings), file)
+    command = [sys.executable, "-m", "lrem_os", "serve", "--port", "0", "-c", str(config)]
+    own = {key: value for key, value in os.environ.items() if not key.startswith("LREM_OS__")}
+    log = folder / "serve.log"
+    with log.open("w", encoding="utf-8") as told:
+        process = subprocess.Popen(command, cwd=folder, stdout=told, stderr=told, env=own | {"PYTHONUNBUFFERED": "1"})
+        try:
+            yield _address(process, log), process.pid
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _written(settings: Settings) -> dict[str, Any]:
+    """Return what the service needs of a configuration, as YAML takes it."""
+
+    def section(model: BaseModel) -> dict[str, Any]:
+        values = model.model_dump(mode="json")
+        secrets = {name: value for name in values if isinstance(value := getattr(model, name), SecretStr)}
+        return values | {name: value.get_secret_value() for name, value in secrets.items()}
+
+    found = {name: section(getattr(settings, name)) for name in ("search", "node", "catalog", "index")}
+    return found | {"model": {"name": settings.model.name}}
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    give_up = time.monotonic() + _START_S
+    while time.monotonic() < give_up and process.poll() is None:
+        for line in log.read_text(encoding="utf-8").splitlines():
+            if line.startswith("lrem-os serves "):
+                return line.removeprefix("lrem-os serves ").partition(",")[0]
+        time.sleep(0.1)
+    raise ServiceError(f"the service does not start: {log.read_text(encoding='utf-8')[-500:]}")
