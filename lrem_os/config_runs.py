@@ -22,7 +22,18 @@ CONFIGURED = "configured"
 """``route`` of a run that keeps the budget that is served."""
 
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
-_OF_THE_CLUSTER = ("hosts", "user", "password", "token", "ca_file", "verify_tls", "timeout_s", "compress", "mode")
+_OF_THE_CLUSTER = (
+    "engine",
+    "hosts",
+    "user",
+    "password",
+    "token",
+    "ca_file",
+    "verify_tls",
+    "timeout_s",
+    "compress",
+    "mode",
+)
 _SECRET = ("api_key",)
 
 

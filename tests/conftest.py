@@ -15,7 +15,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -64,42 +64,35 @@ def node_cache() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def opensearch_url(node_cache: Path) -> Iterator[str]:
     """Where a real OpenSearch answers."""
-    if url := os.environ.get("LREM_OS_TEST_URL"):
-        yield url.rstrip("/")
-        return
-    from lrem_os.config import NodeSettings
-    from lrem_os.node.local import reset_node, start_node
-    from tests.fakes.ports import quiet_port
-
-    settings = NodeSettings(name=f"test-{os.getpid()}", port=quiet_port())
-    # Only while the node is started and stopped: LREM_OS_HOME moves the models too.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LREM_OS_HOME", str(node_cache))
-        node = start_node(settings, fetch_java=True)
-    yield node.url
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LREM_OS_HOME", str(node_cache))
-        reset_node(settings)
+    yield from running_node("LREM_OS_TEST_URL", node_cache, name="test")
 
 
 @pytest.fixture(scope="session")
 def elasticsearch_url(node_cache: Path) -> Iterator[str]:
     """Where a real Elasticsearch answers; ``LREM_OS_TEST_ELASTICSEARCH_URL`` names one that runs already."""
-    if url := os.environ.get("LREM_OS_TEST_ELASTICSEARCH_URL"):
+    yield from running_node(
+        "LREM_OS_TEST_ELASTICSEARCH_URL", node_cache, name="elastic", engine="elasticsearch", heap_mb=512
+    )
+
+
+def running_node(variable: str, node_cache: Path, *, name: str, **settings: Any) -> Iterator[str]:
+    """Yield the address that the environment names, or that of a node started here and deleted afterwards."""
+    if url := os.environ.get(variable):
         yield url.rstrip("/")
         return
     from lrem_os.config import NodeSettings
     from lrem_os.node.local import reset_node, start_node
     from tests.fakes.ports import quiet_port
 
-    settings = NodeSettings(engine="elasticsearch", name=f"elastic-{os.getpid()}", port=quiet_port(), heap_mb=512)
+    node_settings = NodeSettings(name=f"{name}-{os.getpid()}", port=quiet_port(), **settings)
+    # Only while the node is started and stopped: LREM_OS_HOME moves the models too.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LREM_OS_HOME", str(node_cache))
-        node = start_node(settings, fetch_java=True)
+        node = start_node(node_settings, fetch_java=True)
     yield node.url
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LREM_OS_HOME", str(node_cache))
-        reset_node(settings)
+        reset_node(node_settings)
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ from lrem_os.types import Vectors
 _log = logging.getLogger("lrem_os.serve")
 
 
-class OneEngine(Protocol):
-    """What reads queries with one model: ``QueryEngine``, or a fake in tests."""
+class Engine(Protocol):
+    """What reads queries for the service: ``QueryEngine``, ``Engines``, or a fake in tests."""
 
     async def read(self, text: str, *, route: RouteName = "auto", deadline_s: float | None = None) -> Reading:
         """Return what to ask OpenSearch with; never raises for a fault of a model."""
@@ -42,7 +42,7 @@ class OneEngine(Protocol):
         ...
 
 
-E = TypeVar("E", bound=OneEngine)
+E = TypeVar("E", bound=Engine)
 
 
 class Engines(Generic[E]):

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
@@ -22,7 +22,7 @@ from lrem_os.config import Settings
 from lrem_os.errors import LremError, Overloaded
 from lrem_os.query_plugin.engine.engine import EngineState
 from lrem_os.query_plugin.engine.reading import OVERLOADED, Reading
-from lrem_os.query_plugin.engine.several import Engines
+from lrem_os.query_plugin.engine.several import Engine, Engines
 from lrem_os.query_plugin.service import report
 from lrem_os.query_plugin.service import schemas as s
 from lrem_os.query_plugin.service.call import Call, params_of
@@ -30,7 +30,7 @@ from lrem_os.query_plugin.service.edge import Edge
 from lrem_os.query_plugin.service.gateway import Gateway
 from lrem_os.query_plugin.service.metrics import Metrics
 from lrem_os.query_plugin.service.problems import Problem, bad_request, internal, not_served, overloaded
-from lrem_os.query_plugin.service.readers import Reader, Readers
+from lrem_os.query_plugin.service.readers import Readers
 from lrem_os.query_plugin.service.ubi import Ubi
 from lrem_os.query_plugin.service.upstream import Upstream
 from lrem_os.query_plugin.service.versions import Versions
@@ -47,26 +47,6 @@ _HEALTH: Any = {503: {"model": s.Health}}
 _ANY_OBJECT = {"application/json": {"schema": {"type": "object"}}}
 _LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}
 _ANSWER: Any = {200: {"description": "OpenSearch's answer, with ext.lrem added.", "content": _ANY_OBJECT}}
-
-
-class Engine(Reader, Protocol):
-    """What the service asks: ``QueryEngine``, or a fake in tests."""
-
-    async def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        """Return (B, D) unit vectors of catalog items. Raises ``LremError``."""
-        ...
-
-    async def warm_up(self) -> None:
-        """Make every model answer once. Raises ``ModelError``."""
-        ...
-
-    def state(self) -> EngineState:
-        """Return how the engine is."""
-        ...
-
-    async def aclose(self) -> None:
-        """End."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

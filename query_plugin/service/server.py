@@ -15,7 +15,7 @@ from lrem_os.extras import require
 from lrem_os.query_plugin.service.upstream import Upstream
 
 if TYPE_CHECKING:
-    from lrem_os.query_plugin.service.app import Engine  # loads fastapi, which may not be there
+    from lrem_os.query_plugin.engine.several import Engine
 
 _KEEP_ALIVE_S = 75  # longer than clients keep a connection, so that they close it and not we
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from collections.abc import Iterator
-from types import ModuleType
 
 import promql_parser
 import pytest
@@ -16,23 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.docker.conftest import ROOT
 from tests.fakes.engine import FakeEngine, by_words, reasoned
+from tests.fakes.scripts import load_script
 from tests.fakes.service import Service, serving
 
 DOCKER = ROOT / "docker"
 
 
-def load_generator() -> ModuleType:
-    path = ROOT / "scripts" / "generate_grafana.py"
-    spec = importlib.util.spec_from_file_location("generate_grafana", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-GENERATOR = load_generator()
+GENERATOR = load_script("scripts/generate_grafana.py")
 
 
 @pytest.fixture(scope="module")

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
 import ssl
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 
 import bcrypt
 import pytest
 import yaml
 from cryptography import x509
 
-from tests.docker.conftest import ROOT, Image
+from tests.docker.conftest import Image
+from tests.fakes.scripts import load_script
 
 
 @contextmanager
@@ -184,7 +182,7 @@ def test_a_second_run_changes_nothing(image: Image, secrets: Path) -> None:
 def test_a_certificate_that_ends_soon_is_made_anew_and_passwords_stay(
     image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = load_script("make_secrets")
+    module = load_script("docker/make_secrets.py")
     monkeypatch.setattr(module, "_LEAF_DAYS", 29)
     module.read_passwords(tmp_path)
     module.make_certificates(tmp_path)
@@ -216,16 +214,6 @@ def test_people_are_told_what_they_need_and_not_before_it_is_there(image: Image,
     assert passwords["dashboards"] not in told
     assert "BEGIN CERTIFICATE" in told
     assert "PRIVATE" not in told
-
-
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"docker_{name}", ROOT / "docker" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
 
 
 def write_model(folder: Path) -> Path:

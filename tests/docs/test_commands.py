@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.load import load_script
 from tests.fakes.ports import quiet_port
+from tests.fakes.scripts import load_script
 from tests.fakes.warm_cli import write_shims
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ DATA = ROOT / "lrem_os" / "demo" / "data"
 NUM_PRODUCTS = 40
 
 
-DOCS = load_script("doc_blocks")
+DOCS = load_script("scripts/doc_blocks.py")
 RUN = [page for page in DOCS.pages() if any(block.is_command and not block.not_run for block in DOCS.read_blocks(page))]
 
 

@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.docs.load import load_script
+from tests.fakes.scripts import load_script
 
 ROOT = Path(__file__).parents[2]
-FIGURES: ModuleType = load_script("figures")
+FIGURES: ModuleType = load_script("scripts/figures.py")
 
 
 @pytest.fixture(scope="module")

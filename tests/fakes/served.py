@@ -13,7 +13,8 @@ import httpx
 import uvicorn
 
 from lrem_os.config import Settings
-from lrem_os.query_plugin.service.app import Engine, create_app
+from lrem_os.query_plugin.engine.several import Engine
+from lrem_os.query_plugin.service.app import create_app
 from lrem_os.query_plugin.service.upstream import Upstream
 from tests.corpus import search_bodies
 from tests.fakes.engine import FakeEngine, vector_of

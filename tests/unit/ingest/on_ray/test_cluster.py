@@ -70,6 +70,13 @@ def test_a_lost_node_s_embedders_find_room_on_another() -> None:
     assert pool.size * pool.resources["num_cpus"] <= SMALL["CPU"]
 
 
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process of its own: here a cluster of the session may be joined."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
+@pytest.mark.usefixtures("no_cluster")
 def test_nobody_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -78,6 +85,7 @@ def test_nobody_listens() -> None:
             pass
 
 
+@pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize("address", ["10.0.0.1", "host:port", ":", "host:99999"])
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(RayError, match="no Ray cluster at"), joined(RaySettings(address=address)):
