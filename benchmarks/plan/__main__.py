@@ -37,7 +37,8 @@ TARGET = 0.15
 _DIMENSION = 384
 _EMBED = Calls(points=((1, 0.010), (9, 0.030)))
 _REASON = Calls(points=((1, 0.550), (4, 1.000)))  # so slow that OpenSearch, on the same cores, is not what is short
-_HARD, _REPEATED = 0.3, 0.3
+_HARD, _REPEATED, _POOL = 0.3, 0.3, 60
+_ASKED = "what do i need for"
 _LOADS = (0.3, 0.6, 0.9, 1.3)  # of what the reasoner can do
 _POINTS = 0.02  # shares that are off by less are equal
 _START_S = 180.0
@@ -82,7 +83,7 @@ def main(node_url: str | None, catalog: Path, num: int, seconds: float, patience
     settings = Settings.model_validate({"search": {"hosts": [url]}})
     [source] = expand_sources([str(catalog)])
     rows = [row.value for row in itertools.islice(read_rows(source), num) if row.value and row.value.get("title")]
-    titles = [" ".join(str(row["title"]).split()[:4]) for row in rows]
+    titles = list(dict.fromkeys(" ".join(str(row["title"]).lower().split()[:4]) for row in rows))
     cells: list[dict[str, Any]] = []
     with (
         tempfile.TemporaryDirectory(prefix="lrem-os-bench-") as text,
@@ -120,7 +121,7 @@ class Bench:
     def calibrate(self) -> None:
         """Measure OpenSearch and the service as `lrem-os plan --calibrate` does, one request at a time."""
         settle(self._patience)
-        queries = [f"easy words {title}" for title in self._titles[:300]]
+        queries = self._titles[:300]
         self._cluster = measure_cluster(self._trial, queries, self._console.print)
         settle(self._patience)
         self._service_ms = measure_service(self._trial, queries[0])
@@ -149,7 +150,7 @@ class Bench:
         from lrem_os.model.load import Models
 
         models = Models(Settings().model, _real_reasoning())
-        texts = [f"what do I need for {title}" for title in self._titles[:50]]
+        texts = [f"{_ASKED} {title}" for title in self._titles[:50]]
         models.embedder.embed_queries(texts[:1])
         models.reasoning_embedder.embed_reasoned(texts[:1])
         embed = Calls(points=tuple(measure_calls(models.embedder.embed_queries, texts, (1, 2, 4, 8))))
@@ -164,9 +165,9 @@ class Bench:
         """Return one row a load."""
         rows = []
         for number, (rate, queries) in enumerate(zip(scenario.rates, scenario.queries, strict=True)):
-            traffic = Traffic(rate, scenario.hard_share, _REPEATED, pool=60, seed=number)
-            warm = [self._worded(query, "") for query in traffic.known()]
-            arrivals = [self._worded(query, f"{number}") for query in traffic.arrivals(queries)]
+            traffic = Traffic(rate, scenario.hard_share, _REPEATED, pool=_POOL, seed=number)
+            warm = [self._worded(query) for query in traffic.known()]
+            arrivals = [self._worded(query) for query in traffic.arrivals(queries)]
             settings = self._settings(scenario)
             measured, busy = self._measured(scenario, settings, warm, arrivals)
             simulated = simulate(arrivals, scenario.costs, settings.serve, warm=warm, hard_by_rule=True, seed=number)
@@ -186,17 +187,17 @@ class Bench:
             cores=psutil.cpu_count() or 1,
         )
 
-    def _worded(self, query: Arrival, tag: str) -> Arrival:
-        """Return a query with words that are in the catalog, and one of its own for each load."""
-        own = tag if " new " in query.text else ""
-        title = self._titles[int(query.text.split()[-1]) % len(self._titles)]
-        return replace(query, text=f"{query.text} {own} {title}".replace("  ", " ").lower())
+    def _worded(self, query: Arrival) -> Arrival:
+        """Return a query in the words of the catalog: a hard one is a question, since a title needs no reasoning."""
+        number = int(query.text.split()[-1]) + (_POOL if " new " in query.text else 0)
+        title = self._titles[number % len(self._titles)]
+        return replace(query, text=f"{_ASKED} {title}" if query.hard else title)
 
     def _settings(self, scenario: Scenario) -> Settings:
         base = self._trial.settings
         values: dict[str, Any] = {
             "serve": {"port": 0, **scenario.serve},
-            "route": {"allow": ["hard *"], "budget": "fixed", "threshold": 1.0},
+            "route": {"allow": [f"{_ASKED} *"], "budget": "fixed", "threshold": 1.0},
             "search": {"hosts": list(base.search.hosts)},
             "index": {"name": base.index.name},
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import os
 import subprocess
 import sys
@@ -39,7 +40,8 @@ from lrem_os.search.client import translate_errors
 Progress = Callable[[str], None]
 
 _SEARCHES = 150
-_WARM_UP = 150  # a JVM that has just started is slow
+_MOST_ROUNDS = 15  # of so many searches, until a JVM that has just started has compiled what it needs
+_SETTLED = 0.95
 _PROBES = 20
 _PROBE_SIZES = (1, 4, 16)
 _KEPT = 21  # search times: evenly drawn quantiles
@@ -111,17 +113,10 @@ def _lines(rows: Sequence[dict[str, Any]], number: int, id_field: str) -> Iterat
 
 
 def measure_cluster(trial: Trial, queries: Sequence[str], on_progress: Progress) -> Cluster:
-    """Return what OpenSearch does with the index, one search at a time."""
+    """Return what OpenSearch does with the index once it is warm, one search at a time."""
     on_progress("OpenSearch: searches")
     retriever = api.open_retriever(trial.settings, "hybrid", with_source=False)
-    for number in range(_WARM_UP):
-        retriever.search(queries[number % len(queries)], top_k=10)
-    before, times = _cpu_s(trial.client), []
-    for number in range(_SEARCHES):
-        begun = time.perf_counter()
-        retriever.search(queries[number % len(queries)], top_k=10)
-        times.append(time.perf_counter() - begun)
-    cpu_s = _cpu_s(trial.client) - before
+    times, cpu_s = _when_settled(lambda: _search(retriever, trial.client, queries))
     vectors, others = _bytes(trial.client, retriever.index)
     quantiles = np.quantile(times, np.linspace(0.01, 0.99, _KEPT))
     return Cluster(
@@ -136,18 +131,40 @@ def measure_cluster(trial: Trial, queries: Sequence[str], on_progress: Progress)
     )
 
 
+def _search(retriever: DirectRetriever, client: OpenSearch, queries: Sequence[str]) -> tuple[list[float], float]:
+    """Return the seconds of each of some searches, and the CPU of all of them."""
+    before, times = _cpu_s(client), []
+    for number in range(_SEARCHES):
+        begun = time.perf_counter()
+        retriever.search(queries[number % len(queries)], top_k=10)
+        times.append(time.perf_counter() - begun)
+    return times, _cpu_s(client) - before
+
+
+def _when_settled(measure: Callable[[], tuple[list[float], float]]) -> tuple[list[float], float]:
+    """Return what is measured once two rounds in a row have not become cheaper."""
+    least, idle = math.inf, 0
+    for _ in range(_MOST_ROUNDS):
+        times, cpu_s = measure()
+        idle = idle + 1 if cpu_s > _SETTLED * least else 0
+        least = min(least, cpu_s)
+        if idle == 2:
+            break
+    return times, cpu_s
+
+
 def _probe(retriever: DirectRetriever, trial: Trial, queries: Sequence[str]) -> Calls:
     embedder = FakeEmbedder(int(trial.settings.model.name.partition(":")[2]))
     points = []
     for size in _PROBE_SIZES:
         times = []
-        for turn in range(_PROBES):
+        for turn in range(2 * _PROBES):
             texts = [queries[(turn * size + number) % len(queries)] for number in range(size)]
             vectors = embedder.embed_queries(texts)
             begun = time.perf_counter()
             ask_probe(retriever.client, retriever.index, retriever.setup, texts, vectors)
             times.append(time.perf_counter() - begun)
-        points.append((size, median(times)))
+        points.append((size, median(times[_PROBES:])))  # the first ones warm it up
     return Calls(points=tuple(points))
 
 
