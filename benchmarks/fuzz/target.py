@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import signal
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +16,10 @@ import psutil
 from lrem_os import api
 from lrem_os.config import Settings
 from lrem_os.model.fake import FakeEmbedder
+from lrem_os.planning.service import running_service
 from tests.corpus import search_bodies
 
 DIMENSION = 8
-_PATIENCE_S = 240.0
 _GAUGE = re.compile(rb"^(lrem_[a-z_]+(?:\{[^}]*\})?) ([0-9.e+-]+)$", re.MULTILINE)
 
 
@@ -93,25 +88,14 @@ def running(node: str, folder: Path) -> Iterator[Target]:
         "model": {"name": f"fake:{DIMENSION}"},
         "reasoning": {"name": "fake:"},
         # a small cache is full soon, and what grows afterwards is no cache
-        "serve": {"port": 0, "ubi": True, "cache_size": 200, "max_depth": 100, "max_body_bytes": 1_000_000},
+        "serve": {"ubi": True, "cache_size": 200, "max_depth": 100, "max_body_bytes": 1_000_000},
     }
-    (folder / "lrem-os.yaml").write_text(json.dumps(values), encoding="utf-8")
     _make_index(node, index, Settings.model_validate(values), folder)
-    command = [sys.executable, "-m", "lrem_os", "serve", "-c", str(folder / "lrem-os.yaml")]
     behaviour = ("ubi_queries", "ubi_events")
     made = [name for name in behaviour if httpx.head(f"{node}/{name}", timeout=60).status_code == 404]
-    log = (folder / "serve.log").open("w+", encoding="utf-8")
     try:
-        with log, subprocess.Popen(command, stderr=log, cwd=folder) as process:
-            try:
-                yield Target(_address(process, folder / "serve.log"), index, node, psutil.Process(process.pid))
-            finally:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(_PATIENCE_S)
-                except subprocess.TimeoutExpired:  # told, and not left behind
-                    process.kill()
-                    raise
+        with running_service(values, folder) as (url, pid):
+            yield Target(url, index, node, psutil.Process(pid))
     finally:
         for name in (index, *made):
             httpx.delete(f"{node}/{name}?ignore_unavailable=true", timeout=60)
@@ -132,12 +116,3 @@ def _make_index(node: str, index: str, settings: Settings, folder: Path) -> None
         load = client.post(f"/{index}/_bulk?refresh=true", content=search_bodies.bulk(vector_of), headers=lines)
         if load.raise_for_status().json()["errors"]:
             raise RuntimeError(load.text[:500])
-
-
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    give_up = time.monotonic() + _PATIENCE_S
-    while process.poll() is None and time.monotonic() < give_up:
-        if found := re.search(r"serves (http://\S+?),", log.read_text(encoding="utf-8")):
-            return found[1]
-        time.sleep(0.05)
-    raise RuntimeError(f"the service did not start: {log.read_text(encoding='utf-8')[-500:]}")

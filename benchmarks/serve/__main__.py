@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,6 @@ import click
 import httpx
 import numpy as np
 import psutil
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -33,13 +30,14 @@ from benchmarks.serve.ways import INDEX, TOP_K, fill, neural_body, raw_body
 from lrem_os import api
 from lrem_os.config import Settings
 from lrem_os.model.load import load_embedder
+from lrem_os.planning.service import running_service
 from lrem_os.search.requests import SearchSetup
 
 TARGET = 1.15
 """Cached vector through the service against OpenSearch alone, at the median."""
 
+_DIGITS = 1e-5  # OpenSearch itself repeats a score to about so many
 _CACHED = 300  # queries that take turns in `raw` and `cached`
-_START_S = 300.0
 _REASON_MS = 60_000.0  # the longest that a request may ask for
 _PACKAGES = (
     *("opensearch-haystack", "haystack-ai", "torch", "transformers"),
@@ -212,40 +210,14 @@ class Bench:
 @contextlib.contextmanager
 def _service(settings: Settings, folder: Path) -> Iterator[Service]:
     """Run the command as its users do."""
-    config = folder / "lrem-os.yaml"
-    config.write_text(
-        yaml.safe_dump(
-            {
-                "index": {"name": settings.index.name},
-                "search": {"hosts": list(settings.search.hosts), "mode": "hybrid"},
-                "serve": {"embed_deadline_ms": 60_000.0, "reason_limit_s": 900.0, "timeout_s": 600.0},
-                "reasoning": {"timeout_s": 800.0},
-            }
-        ),
-        encoding="utf-8",
-    )
-    command = [sys.executable, "-m", "lrem_os", "serve", "--port", "0", "-c", str(config)]
-    with (folder / "serve.log").open("w+", encoding="utf-8") as log:
-        process = subprocess.Popen(command, cwd=folder, stderr=log, env=os.environ | {"PYTHONUNBUFFERED": "1"})
-        try:
-            yield Service(_address(process, folder / "serve.log"), psutil.Process(process.pid))
-        finally:
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-
-
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    give_up = time.monotonic() + _START_S
-    while time.monotonic() < give_up and process.poll() is None:
-        for line in log.read_text(encoding="utf-8").splitlines():
-            if line.startswith("lrem-os serves "):
-                return line.removeprefix("lrem-os serves ").partition(",")[0]
-        time.sleep(0.2)
-    raise click.ClickException(f"the service did not start: {log.read_text(encoding='utf-8')[-2000:]}")
+    values = {
+        "index": {"name": settings.index.name},
+        "search": {"hosts": list(settings.search.hosts), "mode": "hybrid"},
+        "serve": {"embed_deadline_ms": 60_000.0, "reason_limit_s": 900.0, "timeout_s": 600.0},
+        "reasoning": {"timeout_s": 800.0},
+    }
+    with running_service(values, folder) as (url, pid):
+        yield Service(url, psutil.Process(pid))
 
 
 def _vectors(url: str, texts: Sequence[str]) -> list[list[float]]:
@@ -264,7 +236,8 @@ def _check_equal(
             straight = client.post(f"{node}/{INDEX}/_search", json=one).json()
             through = client.post(f"{service}/{INDEX}/_search", json=other).json()
             found = [[(hit["_id"], hit["_score"]) for hit in answer["hits"]["hits"]] for answer in (straight, through)]
-            if found[0] != found[1] or not found[0]:
+            ids, scores = [[[hit[at] for hit in hits] for hits in found] for at in (0, 1)]
+            if ids[0] != ids[1] or not ids[0] or not np.allclose(scores[0], scores[1], rtol=_DIGITS):
                 raise click.ClickException(f"the two ways differ: {found[0]} {found[1]}")
 
 

@@ -7,8 +7,6 @@ import http.client
 import json
 import math
 import os
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -21,7 +19,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
-import yaml
 from opensearchpy import OpenSearch
 from pydantic import BaseModel, SecretStr
 
@@ -32,6 +29,7 @@ from lrem_os.extras import require
 from lrem_os.ingest.run import IngestOptions
 from lrem_os.model.fake import FakeEmbedder
 from lrem_os.planning.calibration import Calls, Cluster
+from lrem_os.planning.service import running_service
 from lrem_os.query_plugin.retriever import DirectRetriever
 from lrem_os.query_plugin.routing.probe import ask_probe
 from lrem_os.search import index as indices
@@ -46,7 +44,6 @@ _PROBES = 20
 _PROBE_SIZES = (1, 4, 16)
 _KEPT = 21  # search times: evenly drawn quantiles
 _REQUESTS = 300
-_START_S = 120.0
 _VECTOR_FILES = ("vec", "vem", "vemf", "vex")
 
 
@@ -200,8 +197,11 @@ def measure_service(trial: Trial, query: str) -> float:
         ServiceError: It does not start; the message is its own, such as a missing extra.
     """
     psutil: Any = require("psutil", extra="node")
-    with tempfile.TemporaryDirectory(prefix="lrem-os-plan-") as folder, _running(trial.settings, Path(folder)) as found:
-        url, pid = found
+    own = {key: value for key, value in os.environ.items() if not key.startswith("LREM_OS__")}
+    with (
+        tempfile.TemporaryDirectory(prefix="lrem-os-plan-") as folder,
+        running_service(_written(trial.settings), Path(folder), own) as (url, pid),
+    ):
         body = json.dumps({"query": {"neural": {trial.settings.index.vector_field: {"query_text": query, "k": 10}}}})
         path = f"/{trial.settings.index.name}/_search"
         parts = urlsplit(url)
@@ -225,28 +225,6 @@ def _process_s(process: Any) -> float:
     return float(times.user + times.system)
 
 
-@contextlib.contextmanager
-def _running(settings: Settings, folder: Path) -> Iterator[tuple[str, int]]:
-    """Run ``lrem-os serve`` as its users do; yield its address and process."""
-    config = folder / "lrem-os.yaml"
-    with open(config, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        yaml.safe_dump(_written(settings), file)
-    command = [sys.executable, "-m", "lrem_os", "serve", "--port", "0", "-c", str(config)]
-    own = {key: value for key, value in os.environ.items() if not key.startswith("LREM_OS__")}
-    log = folder / "serve.log"
-    with log.open("w", encoding="utf-8") as told:
-        process = subprocess.Popen(command, cwd=folder, stdout=told, stderr=told, env=own | {"PYTHONUNBUFFERED": "1"})
-        try:
-            yield _address(process, log), process.pid
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
 def _written(settings: Settings) -> dict[str, Any]:
     """Return what the service needs of a configuration, as YAML takes it."""
 
@@ -257,13 +235,3 @@ def _written(settings: Settings) -> dict[str, Any]:
 
     found = {name: section(getattr(settings, name)) for name in ("search", "node", "catalog", "index")}
     return found | {"model": {"name": settings.model.name}}
-
-
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    give_up = time.monotonic() + _START_S
-    while time.monotonic() < give_up and process.poll() is None:
-        for line in log.read_text(encoding="utf-8").splitlines():
-            if line.startswith("lrem-os serves "):
-                return line.removeprefix("lrem-os serves ").partition(",")[0]
-        time.sleep(0.1)
-    raise ServiceError(f"the service does not start: {log.read_text(encoding='utf-8')[-500:]}")
