@@ -11,6 +11,7 @@ step: a catalog of real size, with the default settings.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import re
@@ -30,8 +31,10 @@ RESULT = ROOT / "benchmarks" / "results" / "newcomer.json"
 HEADING = "## How long it took\n\n"
 # Printed so that each is known when it ends, whatever the commands print.
 _STEP = "@@ step "
-
-
+_OF_THE_MACHINE = (
+    *("PATH", "LANG", "PIP_INDEX_URL", "PIP_CERT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
 _TRAP = "trap 'kill $(jobs -p) 2>/dev/null; lrem-os node down >/dev/null 2>&1 || true' EXIT"  # also where a step fails
 
 
@@ -52,8 +55,8 @@ def script_of(steps: list[tuple[str, str]], port: int) -> str:
     for heading, commands in steps:
         ready = f"until curl --silent --fail --output /dev/null http://127.0.0.1:{port}/ready; do sleep 0.2; done"
         commands = re.sub(r"^(lrem-os serve\b[^#\n]*).*$", rf"\1 &\n{ready}", commands, flags=re.MULTILINE)
-        parts += [f"echo '{_STEP}{heading}'", commands.replace(":8099/", f":{port}/")]
-    return "\n".join([*parts, f"echo '{_STEP}'"])
+        parts += [f"echo; echo '{_STEP}{heading}'", commands.replace(":8099/", f":{port}/")]
+    return "\n".join([*parts, f"echo; echo '{_STEP}'"])
 
 
 def follow(script: str, folder: Path, environment: dict[str, str]) -> list[tuple[str, float]]:
@@ -111,11 +114,12 @@ def main() -> None:
     if options.catalog:
         own = options.catalog.resolve()
         load = f"lrem-os ingest '{own}' -c default.yaml -i own\nlrem-os search bag -c default.yaml -i own\n"
-        name = f"Beyond the page: {own.name}, default settings"
+        with (gzip.open if own.suffix == ".gz" else open)(own) as rows:
+            name = f"Beyond the page: a catalog of {sum(1 for _ in rows):,} products, default settings"
         steps.insert(-1, (name, f"echo '{{}}' > default.yaml\n{load}"))
     folder = Path(tempfile.mkdtemp(prefix="newcomer-", dir="/var/tmp"))
     folder.chmod(0o755)  # root's OpenSearch runs as another user
-    passed_on = {name: os.environ[name] for name in ("PATH", "LANG", "PIP_INDEX_URL") if name in os.environ}
+    passed_on = {name: value for name, value in os.environ.items() if name.upper() in _OF_THE_MACHINE}
     environment = passed_on | {
         "HOME": str(folder),
         "LREM_OS_HOME": str(folder / "cache"),
