@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,12 @@ def table(result: dict[str, Any]) -> str:
     machine, steps = result["machine"], result["steps"]
     rows = "".join(f"| {step['step']} | {step['seconds']:.0f} |\n" for step in steps)
     total = sum(step["seconds"] for step in steps)
-    return (
+    text = (
         f"`scripts/newcomer.py` follows this page from an empty folder with an empty home, everything fetched anew, and"
         f" times it. {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Python"
-        f" {machine['python']}; load before: {machine['load_before']} (above 1: other work ran on it).\n\n"
-        f"| step | seconds |\n|---|---|\n{rows}| all | {total:.0f} |\n"
+        f" {machine['python']}; load before: {machine['load_before']} (above 1: other work ran on it)."
     )
+    return f"{textwrap.fill(text, 120)}\n\n| step | seconds |\n|---|---|\n{rows}| all | {total:.0f} |\n"
 
 
 def main() -> None:

@@ -113,7 +113,7 @@ def measure_cluster(trial: Trial, queries: Sequence[str], on_progress: Progress)
     """Return what OpenSearch does with the index once it is warm, one search at a time."""
     on_progress("OpenSearch: searches")
     retriever = api.open_retriever(trial.settings, "hybrid", with_source=False)
-    times, cpu_s = _when_settled(lambda: _search(retriever, trial.client, queries))
+    times, cpu_s = when_settled(lambda: _search(retriever, trial.client, queries))
     vectors, others = _bytes(trial.client, retriever.index)
     quantiles = np.quantile(times, np.linspace(0.01, 0.99, _KEPT))
     return Cluster(
@@ -138,7 +138,7 @@ def _search(retriever: DirectRetriever, client: OpenSearch, queries: Sequence[st
     return times, _cpu_s(client) - before
 
 
-def _when_settled(measure: Callable[[], tuple[list[float], float]]) -> tuple[list[float], float]:
+def when_settled(measure: Callable[[], tuple[list[float], float]]) -> tuple[list[float], float]:
     """Return what is measured once two rounds in a row have not become cheaper."""
     least, idle = math.inf, 0
     for _ in range(_MOST_ROUNDS):
