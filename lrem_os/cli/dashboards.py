@@ -30,19 +30,16 @@ def _server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _out_option(text: str) -> Callable[..., Any]:
+    path = click.Path(dir_okay=False, path_type=Path)
+    return click.option("-o", "--out", type=path, default=_FILE, show_default=True, metavar="FILE", help=text)
+
+
 def _install_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what install and update share."""
     for option in (
         json_option,
-        click.option(
-            "-o",
-            "--out",
-            type=click.Path(dir_okay=False, path_type=Path),
-            default=_FILE,
-            show_default=True,
-            metavar="FILE",
-            help="With --dry-run: the file to write.",
-        ),
+        _out_option("With --dry-run: the file to write."),
         click.option("--dry-run", is_flag=True, help="Ask nobody: write the .ndjson that would be imported."),
         click.option("--no-templates", is_flag=True, help="Leave the cluster's index templates alone."),
         click.option(
@@ -119,15 +116,7 @@ def remove(keep_templates: bool, as_json: bool, **options: Any) -> None:
 
 
 @dashboards.command()
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=_FILE,
-    show_default=True,
-    metavar="FILE",
-    help="The file to write.",
-)
+@_out_option("The file to write.")
 @json_option
 @_server_options
 @config_options

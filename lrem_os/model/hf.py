@@ -7,7 +7,7 @@ MiniLM on two cores that other work shared, that was about twice as fast as one 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,12 +20,13 @@ from lrem_os.model.batches import plan_batches, share_tokens
 from lrem_os.model.contract import TokenContract
 from lrem_os.model.pooling import l2_normalise, pool
 from lrem_os.model.rows import check_finite, listed
+from lrem_os.model.token_embedder import TokenEmbedder
 from lrem_os.types import Vectors
 
 _DAMAGED = "set model.dtype to float32; if that does not help, the weights are damaged"
 
 
-class HfEmbedder:
+class HfEmbedder(TokenEmbedder):
     """Embeds with a transformers encoder or decoder. Safe to call from several threads.
 
     Args:
@@ -39,41 +40,13 @@ class HfEmbedder:
     def __init__(
         self, model: torch.nn.Module, tokenizer: Any, contract: TokenContract, *, batch_tokens: int, num_workers: int
     ) -> None:
+        super().__init__(contract)
         self._model = model
         self._tokenizer = tokenizer
-        self._contract = contract
         self._batch_tokens = batch_tokens
         self._num_workers = num_workers
         self._device = next(model.parameters()).device
         self._pool = _start_workers(num_workers) if num_workers > 1 else None
-
-    @property
-    def contract(self) -> TokenContract:
-        """How texts become vectors."""
-        return self._contract
-
-    @property
-    def dimension(self) -> int:
-        """Length D of a vector."""
-        return self._contract.dimension
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What makes two vectors comparable."""
-        return self._contract.identity
-
-    def embed_items(self, texts: Sequence[str]) -> Vectors:
-        """Return (B, D) unit vectors of catalog items, in the order given.
-
-        Raises:
-            EmbeddingError: A vector holds NaN or infinity.
-            ModelError: A text cannot be tokenised, or the model failed.
-        """
-        return self._embed([self._contract.item_prefix + text for text in texts])
-
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Return (B, D) unit vectors of queries, in the order given. Raises as ``embed_items`` does."""
-        return self._embed([self._contract.query_prefix + text for text in texts])
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)

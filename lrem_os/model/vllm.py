@@ -23,6 +23,7 @@ from lrem_os.model.prompts import REASON_TEMPLATE_VERSION, reason_prompt
 from lrem_os.model.reasoning import parse_reasoning
 from lrem_os.model.recipe import build_contract, max_tokens_of, read_recipe
 from lrem_os.model.store import ModelFiles
+from lrem_os.model.token_embedder import TokenEmbedder
 from lrem_os.types import Reasoning, Vectors
 
 _REASONER_TOKENS = 512  # prompt and reasoning: vLLM reserves memory for what a model could read, and queries are short
@@ -119,7 +120,7 @@ class VllmReasoner:
         )
 
 
-class VllmEmbedder:
+class VllmEmbedder(TokenEmbedder):
     """Embeds with an encoder or decoder in vLLM. Safe to call from several threads, one after another.
 
     Args:
@@ -128,38 +129,10 @@ class VllmEmbedder:
     """
 
     def __init__(self, llm: Any, contract: TokenContract) -> None:
+        super().__init__(contract)
         self._llm = llm
         self._tokenizer = llm.get_tokenizer()
-        self._contract = contract
         self._lock = threading.Lock()
-
-    @property
-    def contract(self) -> TokenContract:
-        """How texts become vectors."""
-        return self._contract
-
-    @property
-    def dimension(self) -> int:
-        """Length D of a vector."""
-        return self._contract.dimension
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What makes two vectors comparable."""
-        return self._contract.identity
-
-    def embed_items(self, texts: Sequence[str]) -> Vectors:
-        """Return (B, D) unit vectors of catalog items, in the order given.
-
-        Raises:
-            EmbeddingError: A vector has another length, or holds NaN or infinity.
-            ModelError: A text cannot be tokenised, or the engine failed.
-        """
-        return self._embed([self._contract.item_prefix + text for text in texts])
-
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Return (B, D) unit vectors of queries, in the order given. Raises as ``embed_items`` does."""
-        return self._embed([self._contract.query_prefix + text for text in texts])
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
         if not texts:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePath
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.fakes.listening import Listening
 
 Object = dict[str, Any]
 Key = tuple[str, str]
@@ -34,7 +34,7 @@ class Tenant:
     workspaces: dict[Key, str] = field(default_factory=dict)
 
 
-class FakeDashboards:
+class FakeDashboards(Listening):
     """The server. Use as a context manager.
 
     Attributes:
@@ -52,12 +52,9 @@ class FakeDashboards:
         self.users: dict[str, str] = {}
         self.status: int | None = None
         self.base = base
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.fake = self
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}{self.base}"
+        server = _Server(("127.0.0.1", 0), _Handler)
+        server.fake = self
+        super().__init__(server, base)
 
     @property
     def objects(self) -> dict[Key, Object]:
@@ -66,16 +63,6 @@ class FakeDashboards:
     @property
     def writes(self) -> list[tuple[str, str]]:
         return [one for one in self.requests if "_bulk_get" not in one[1] and "_export" not in one[1]]
-
-    def __enter__(self) -> FakeDashboards:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
         """Return status and body."""

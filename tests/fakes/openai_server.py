@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.fakes.listening import Listening
+
 Body = dict[str, Any]
 LOGPROB = -0.5  # of every token
 
@@ -93,7 +95,7 @@ def when(text: str, fault: Fault) -> Callable[[Call], Fault | None]:
     return lambda call: fault if any(text in one for one in call.texts) else None
 
 
-class FakeOpenAI:
+class FakeOpenAI(Listening):
     """The server. Use as a context manager.
 
     Attributes:
@@ -115,24 +117,15 @@ class FakeOpenAI:
         self.closed = threading.Event()
         self._num_now = 0
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", port), _Handler)
-        self._server.fake = self
-
-    @property
-    def url(self) -> str:
-        """Its address, up to ``/v1``."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> FakeOpenAI:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
+        server = _Server(("127.0.0.1", port), _Handler)
+        server.fake = self
+        super().__init__(server, "/v1")
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.closed.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(kind, value, trace)
 
     @contextmanager
     def counted(self, call: Call) -> Iterator[None]:

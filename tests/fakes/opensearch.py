@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.fakes.listening import Listening
 
 Body = dict[str, Any]
 Answer = tuple[int, Any]
@@ -101,7 +102,7 @@ class Index:
             self.refresh()
 
 
-class FakeOpenSearch:
+class FakeOpenSearch(Listening):
     """The server. Use as a context manager.
 
     Attributes:
@@ -124,22 +125,9 @@ class FakeOpenSearch:
         self.num_bulk = 0
         self._scrolls: dict[str, Iterator[list[Body]]] = {}
         self._lock = threading.RLock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.fake = self
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> FakeOpenSearch:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        server = _Server(("127.0.0.1", 0), _Handler)
+        server.fake = self
+        super().__init__(server)
 
     def bulks(self) -> list[Request]:
         """Return the bulk requests so far."""
