@@ -314,6 +314,7 @@ def test_a_reasoner_that_fails_late_is_said_to_be_left_alone() -> None:
         gate.let(2)
         await until(lambda: engine.state().reasoner == "open")
         assert (await engine.read("c", route="reasoned")).degraded == ("reasoner_open",)
+        await settle()  # what nobody waits for was turned away too: later it would be the trial, in place of "d"
         mind.reasoning = lambda found: found
         clock.advance(5)
         assert (await engine.read("d", route="reasoned")).route == "reasoned"
